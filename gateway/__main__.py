@@ -1,0 +1,5 @@
+"""``python -m gateway`` is ``tollhouse``."""
+
+from gateway.cli import main
+
+main()

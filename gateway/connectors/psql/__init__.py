@@ -1,0 +1,1 @@
+"""The psql connector: how it is launched, what its command line may say, what it draws."""

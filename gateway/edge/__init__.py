@@ -1,0 +1,1 @@
+"""All I/O: sockets, processes, clocks, keys. It performs and never decides."""

@@ -1,0 +1,87 @@
+"""The clerk of one session: has lines judged, and keeps their tickets."""
+
+from __future__ import annotations
+
+from gateway.core.approval import Grant, Request, Ticket, claim, expire, find
+from gateway.core.events import Judgement, Line
+from gateway.core.mask import mask_text
+from gateway.edge.door import Admission
+from gateway.edge.judging import Judges
+from gateway.edge.ledger import Ledger
+from gateway.edge.ticketing import TicketLeaves
+
+WAIT_SLICE_S = 30.0
+"""How long one wait for a ticket lasts before its time is looked at again."""
+
+
+class Clerk:
+    """Judges and seeks grants on behalf of one admitted client.
+
+    Args:
+        judges: decide.
+        ledger: leaves, and the store behind them.
+        admission: who asks.
+        session: id of the session, for the record.
+        why: the requester's own words (``TOLLHOUSE_REASON``).
+        answer_s: seconds that a ticket waits for its votes.
+    """
+
+    def __init__(
+        self,
+        judges: Judges,
+        ledger: Ledger,
+        admission: Admission,
+        session: str,
+        *,
+        why: str,
+        answer_s: int,
+    ) -> None:
+        self._judges = judges
+        self._ledger = ledger
+        self._admission = admission
+        self._session = session
+        self._why = why
+        self._leaves = TicketLeaves(ledger)
+        self._answer_s = answer_s
+
+    async def judge(self, line: Line) -> Judgement:
+        """See ``Judges.judge``."""
+        return await self._judges.judge(line, self._admission.target, self._admission.identity)
+
+    async def seek(self, judgement: Judgement) -> Grant | Ticket:
+        """A grant for exactly this line if there is one, else the ticket it waits under.
+
+        Raises:
+            Denied: nobody could ever grant it.
+            RecorderFault: the store cannot be read or written.
+        """
+        store, now = self._ledger.store, self._ledger.now()
+        identity = self._admission.identity
+        tickets = await store.open_tickets(identity.id, self._admission.target)
+        found = find(tickets, judgement.fields, now)
+        if found is None:
+            request = Request(
+                identity=identity,
+                session=self._session,
+                fields=judgement.fields,
+                shown=mask_text(judgement.parsed.shown),
+                verdict=judgement.verdict,
+                why=mask_text(self._why),
+            )
+            found = await store.request_ticket(
+                request, now, self._leaves.requested, answer_s=self._answer_s
+            )
+        if found.state == "granted":
+            return claim(found, judgement.fields, now)
+        return found
+
+    async def settled(self, judgement: Judgement, ticket: Ticket) -> Grant:
+        """Wait until the ticket is decided.
+
+        Raises:
+            Denied: it was refused, expired or cancelled; the reason says which.
+        """
+        while ticket.state == "pending":
+            found = await self._ledger.store.wait_ticket(ticket.id, WAIT_SLICE_S)
+            ticket = expire(found, self._ledger.now())
+        return claim(ticket, judgement.fields, self._ledger.now())

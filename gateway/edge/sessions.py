@@ -1,0 +1,228 @@
+"""From a channel to a session: what was asked for, and who serves it.
+
+A target's channel gets a recording, a session and a runner; ``gateway@`` is the
+desk. What is not built is refused with 64 and a reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gateway.config import GatewayConfig, Target
+from gateway.connectors.psql.argv import parse_exec
+from gateway.core import notice
+from gateway.core.events import ClientGone, Event, Line, LineArrived, Unjudgeable
+from gateway.core.session import Session
+from gateway.edge.clerk import Clerk
+from gateway.edge.desk import Desk
+from gateway.edge.door import Door
+from gateway.edge.execution import Executions
+from gateway.edge.internal import internal_fault
+from gateway.edge.judging import Judges
+from gateway.edge.ledger import Ledger
+from gateway.edge.recording import Recording
+from gateway.edge.runner import Runner
+from gateway.edge.ssh import Channel
+from gateway.errors import BadCommand, GatewayFault, TollhouseError
+
+MAX_REASON_CHARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a client asks of the gateway itself; only the environment may say it.
+
+    Attributes:
+        as_json: ``TOLLHOUSE_JSON=1``: stderr holds JSON lines only.
+        waits: ``TOLLHOUSE_WAIT=1``: a held line waits for its ticket.
+        why: ``TOLLHOUSE_REASON``: the requester's words, shown as claimed.
+    """
+
+    as_json: bool
+    waits: bool
+    why: str
+
+
+def options_of(channel: Channel) -> Options:
+    """Read the options from a channel's environment; anything else in it is ignored."""
+    found = channel.environment
+    return Options(
+        as_json=found.get("TOLLHOUSE_JSON") == "1",
+        waits=found.get("TOLLHOUSE_WAIT") == "1",
+        why=found.get("TOLLHOUSE_REASON", "")[:MAX_REASON_CHARS],
+    )
+
+
+class Sessions:
+    """Serves channels.
+
+    Args:
+        config: targets and limits.
+        door: says whether a certificate still holds.
+        judges, executions, ledger, desk: what sessions need.
+        casts_dir: where recordings go.
+        digest_key: keys the digests of command bytes in the record.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        door: Door,
+        judges: Judges,
+        executions: Executions,
+        ledger: Ledger,
+        desk: Desk,
+        casts_dir: Path,
+        digest_key: bytes,
+    ) -> None:
+        self._config = config
+        self._door = door
+        self._judges = judges
+        self._executions = executions
+        self._ledger = ledger
+        self._desk = desk
+        self._casts_dir = casts_dir
+        self._digest_key = digest_key
+        self._running = 0
+
+    async def serve(self, channel: Channel) -> None:
+        """Serve one channel to its end; whatever fails is told and ends in a closed gate."""
+        options = options_of(channel)
+        try:
+            await self._serve(channel, options)
+        except TollhouseError as error:
+            await channel.send(notice.refusal(error, None, as_json=options.as_json), stderr=True)
+            channel.exit(error.exit_code)
+        except Exception as error:  # its text may hold PHI: only its kind is told
+            fault = internal_fault(error, "the channel")
+            await channel.send(notice.refusal(fault, None, as_json=options.as_json), stderr=True)
+            channel.exit(fault.exit_code)
+
+    async def _serve(self, channel: Channel, options: Options) -> None:
+        if channel.subsystem is not None:
+            raise BadCommand(
+                "Subsystems such as sftp are not available here",
+                "Send a command, or a script on standard input",
+                rule="channel.subsystem",
+            )
+        await self._door.still_valid(channel.admission)
+        for what in channel.refused_requests:
+            told = notice.words(
+                f"{what} is refused: Tollhouse carries commands only, keys stay home"
+            )
+            if not options.as_json:
+                await channel.send(told, stderr=True)
+        if channel.admission.target == "gateway":
+            await self._desk.serve(channel, options.as_json, options.why)
+            return
+        target = self._config.find_target(channel.admission.target)
+        if target is None:
+            raise BadCommand(
+                f"{channel.admission.target} cannot be reached in this way",
+                "`ssh gateway@… targets` lists what your certificate opens",
+                rule="channel.target",
+            )
+        if channel.command is None and channel.terminal is not None:
+            raise BadCommand(
+                "A prompt on a terminal is not available yet",
+                f'Send one command (ssh {target.name}@… "select 1") or a script on stdin',
+                rule="channel.prompt",
+            )
+        if self._running >= self._config.limits.sessions:
+            raise GatewayFault(
+                "This gateway serves as many sessions as it may",
+                "Try again in a moment; [limits] sessions sets how many",
+                rule="limits.sessions",
+            )
+        self._running += 1
+        try:
+            await self._run(channel, target, options)
+        finally:
+            self._running -= 1
+
+    async def _run(self, channel: Channel, target: Target, options: Options) -> None:
+        session_id = f"s-{self._ledger.now():%Y%m%d}-{secrets.token_hex(8)}"
+        recording = await Recording.open(
+            session=session_id,
+            ledger=self._ledger,
+            casts_dir=self._casts_dir,
+            admission=channel.admission,
+            facts={
+                "form": "single" if channel.command is not None else "script",
+                "sandbox": str(self._executions.level),
+                "reader": target.reader.user,
+                "writer": target.writer.user if target.writer else None,
+            },
+            digest_key=self._digest_key,
+        )
+        runner = Runner(
+            Session(waits=options.waits),
+            clerk=Clerk(
+                self._judges,
+                self._ledger,
+                channel.admission,
+                session_id,
+                why=options.why,
+                answer_s=int(self._config.approval.pending_ttl.total_seconds()),
+            ),
+            execution=self._executions.begin(target, session_id, recording),
+            record=recording,
+            outlet=channel,
+            as_json=options.as_json,
+        )
+        watch = asyncio.get_running_loop().create_task(_watch(channel, runner))
+        try:
+            runner.post(await self._line(channel))
+            await runner.run()
+        finally:
+            watch.cancel()
+
+    async def _line(self, channel: Channel) -> Event:
+        """The first event of a session: the line, or why there is none."""
+        try:
+            if channel.command is None:
+                return LineArrived(Line(text=await self._script(channel), form="script"))
+            line = line_of(channel.command)
+            if line.form == "script":
+                line = replace(line, text=await self._script(channel))
+        except BadCommand as error:
+            return Unjudgeable(Line(text=(channel.command or "").encode(), form="single"), error)
+        return LineArrived(line)
+
+    async def _script(self, channel: Channel) -> bytes:
+        limit = self._config.limits.script_bytes
+        text = await channel.read_all(limit)
+        if text is None:
+            raise BadCommand(
+                f"The script is larger than {limit} bytes",
+                "Split it, or have [limits] script_bytes raised",
+                rule="limits.script",
+            )
+        return text
+
+
+def line_of(command: str) -> Line:
+    """The line that an exec string means; a script's text is still to come from stdin.
+
+    Raises:
+        BadCommand: psql's flags cannot be read, or hold one that is not carried.
+    """
+    parsed = parse_exec(command)
+    flags = parsed.flags
+    return Line(
+        text=b"\n".join(parsed.texts),
+        form="script" if parsed.script_from_stdin else "single",
+        arguments=flags.arguments(),
+        parts=parsed.texts if len(parsed.texts) > 1 else (),
+        stop_on_error=flags.on_error_stop,
+        quiet=flags.quiet,
+    )
+
+
+async def _watch(channel: Channel, runner: Runner) -> None:
+    await channel.gone.wait()
+    runner.post(ClientGone())

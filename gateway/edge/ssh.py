@@ -1,0 +1,352 @@
+"""The SSH server: who may enter, and the one kind of channel that there is.
+
+Only certificates authenticate and only session channels open; every other
+request type is refused one by one, with a reason. What a channel's user typed
+goes to ``gateway.edge.sessions`` as bytes; what comes back is ``Masked``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
+
+import asyncssh
+from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
+
+from gateway.core.mask import Masked
+from gateway.edge.door import Admission, Door
+
+MAX_CHANNELS = 10
+"""Channels on one connection at a time; OpenSSH's own MaxSessions."""
+
+LOGIN_TIMEOUT_S = 20
+STDIN_HIGH_WATER_BYTES = 1 << 20
+
+KEY_EXCHANGES = (
+    "mlkem768x25519-sha256",
+    "curve25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "diffie-hellman-group16-sha512",
+)
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-ctr",
+)
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256")
+SIGNATURES = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+"""Every list is set: asyncssh's defaults draw failures from ssh-audit (FACTS, SSH)."""
+
+_FORWARDINGS = {
+    "auth_agent_req_at_openssh_dot_com": "agent forwarding",
+    "x11_req": "X11 forwarding",
+}
+
+Serve = Callable[["Channel"], Awaitable[None]]
+
+
+class Channel(asyncssh.SSHServerSession[bytes]):
+    """One session channel: its request, its input, and the masked way out.
+
+    Attributes:
+        admission: who is at the other end; checked anew when the channel opened.
+        command: the exec string, or None for a shell request.
+        subsystem: the name of a requested subsystem, or None.
+        terminal: the client's TERM if it asked for a PTY, else None.
+        refused_requests: forwardings that the client asked for and did not get.
+        gone: set when the client closed the channel or the connection was lost.
+    """
+
+    def __init__(self, admission: Admission, serve: Serve, on_close: Callable[[], None]) -> None:
+        self.admission = admission
+        self.command: str | None = None
+        self.subsystem: str | None = None
+        self.terminal: str | None = None
+        self.refused_requests: list[str] = []
+        self.gone = asyncio.Event()
+        self._serve = serve
+        self._on_close = on_close
+        self._chan: asyncssh.SSHServerChannel[bytes] | None = None
+        self._input = bytearray()
+        self._arrived = asyncio.Event()
+        self._eof = False
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._task: asyncio.Task[None] | None = None
+
+    # What the client asked for
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        """Called by asyncssh once the channel is open."""
+        self._chan = chan
+        # asyncssh refuses these requests silently; the user should know why.
+        for request, what in _FORWARDINGS.items():
+            setattr(chan, f"_process_{request}_request", self._refuse_forwarding(what))
+
+    def _refuse_forwarding(self, what: str) -> Callable[[object], bool]:
+        def refuse(_: object) -> bool:
+            self.refused_requests.append(what)
+            return False
+
+        return refuse
+
+    def pty_requested(self, term_type: str, term_size: Any, term_modes: Any) -> bool:
+        """A terminal is granted; what may be done on it is decided later."""
+        self.terminal = term_type
+        return True
+
+    def exec_requested(self, command: str) -> bool:
+        """One command."""
+        self.command = command
+        return True
+
+    def shell_requested(self) -> bool:
+        """A script on stdin, or a prompt where there is a terminal."""
+        return True
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        """Accepted only to be refused with a line that says why."""
+        self.subsystem = subsystem
+        return True
+
+    def session_started(self) -> None:
+        """The request stands: serve it in a task of its own."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self._serve(self)
+        finally:
+            if self._chan is not None and not self.gone.is_set():
+                self._chan.exit(70)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The client's variables (SetEnv), undecodable ones left out."""
+        assert self._chan is not None
+        return self._chan.get_environment()
+
+    # Input
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Keep input until it is read; a client that floods is slowed down."""
+        self._input += data
+        if len(self._input) > STDIN_HIGH_WATER_BYTES and self._chan is not None:
+            self._chan.pause_reading()
+        self._arrived.set()
+
+    def eof_received(self) -> bool:
+        """The client sent all; the channel stays open for the answer."""
+        self._eof = True
+        self._arrived.set()
+        return True
+
+    async def read_all(self, limit_bytes: int) -> bytes | None:
+        """All of stdin up to its end, or None if it is larger than the limit."""
+        while not self._eof and not self.gone.is_set() and len(self._input) <= limit_bytes:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return None if len(self._input) > limit_bytes else bytes(self._input)
+
+    # Output
+
+    async def send(self, data: Masked, *, stderr: bool = False) -> None:
+        """Write to the client and wait while it is slow; nothing is sent to one that is gone."""
+        if self.gone.is_set() or self._chan is None or not data.data:
+            return
+        payload = data.data
+        if self.terminal is not None:
+            payload = payload.replace(b"\n", b"\r\n")
+        self._chan.write(payload, asyncssh.EXTENDED_DATA_STDERR if stderr else None)
+        await self._may_write.wait()
+
+    def exit(self, code: int) -> None:
+        """End the channel with an exit code; output before it still arrives."""
+        if self._chan is not None and not self.gone.is_set():
+            self._chan.exit(code)
+
+    def pause_writing(self) -> None:
+        """The client's window is full."""
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._may_write.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is closed, by whichever side."""
+        self.gone.set()
+        self._may_write.set()
+        self._arrived.set()
+        self._on_close()
+
+    async def hang_up(self) -> None:
+        """End the session from this side; returns once its record is closed."""
+        self.gone.set()
+        self._arrived.set()
+        self._may_write.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._chan is not None:
+            self._chan.abort()
+
+
+class Connection(asyncssh.SSHServer):
+    """One SSH connection: the door's answer, then its channels."""
+
+    def __init__(self, door: Door, serve: Serve, channels: set[Channel]) -> None:
+        self._door = door
+        self._serve = serve
+        self._channels = channels
+        self._mine: set[Channel] = set()
+        self._conn: asyncssh.SSHServerConnection | None = None
+        self._admission: Admission | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Put the door in front of asyncssh's own check of keys.
+
+        asyncssh tells a client nothing when it refuses, and judges a certificate
+        before its key is proved. The door proves first and then explains (docs/decisions/0004).
+        """
+        self._conn = conn
+        setattr(conn, "validate_public_key", self._validate)  # noqa: B010  # a seam of ours, see the ADR
+
+    async def _validate(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        assert self._conn is not None
+        peer = self._conn.get_extra_info("peername")
+        address = str(peer[0]) if peer else "unknown"
+        answer = await self._door.knock(
+            username=username,
+            key_data=key_data,
+            signed=session_id(self._conn) + msg if msg else b"",
+            signature=signature,
+            address=address,
+        )
+        if answer.banner:
+            self._conn.send_auth_banner(answer.banner)
+        if answer.admission is not None:
+            self._admission = answer.admission
+        return answer.accepted
+
+    def begin_auth(self, username: str) -> bool:
+        """Everyone must authenticate."""
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """The only method there is; passwords and the like are off in ``listen``."""
+        return True
+
+    def session_requested(self) -> Channel:
+        """A session channel; whether the certificate still holds is seen before its first line."""
+        if self._admission is None:
+            _refuse("This connection is not authenticated")
+        if len(self._mine) >= MAX_CHANNELS:
+            _refuse(f"At most {MAX_CHANNELS} sessions on one connection")
+
+        def forget() -> None:
+            self._mine.discard(channel)
+            self._channels.discard(channel)
+
+        channel = Channel(self._admission, self._serve, forget)
+        self._mine.add(channel)
+        self._channels.add(channel)
+        return channel
+
+    def connection_requested(self, *_: Any) -> NoReturn:
+        """Port forwarding (ssh -L, -W, -D, -J)."""
+        _refuse("Port forwarding is not available: Tollhouse carries commands only")
+
+    def unix_connection_requested(self, *_: Any) -> NoReturn:
+        """Unix socket forwarding."""
+        _refuse("Socket forwarding is not available: Tollhouse carries commands only")
+
+    def server_requested(self, *_: Any) -> bool:
+        """Remote forwarding (ssh -R): the client prints its own reason."""
+        return False
+
+    def unix_server_requested(self, *_: Any) -> bool:
+        """Remote forwarding of sockets."""
+        return False
+
+    def tun_requested(self, *_: Any) -> NoReturn:
+        """Layer 3 tunnels."""
+        _refuse("Tunnels are not available: Tollhouse carries commands only")
+
+    def tap_requested(self, *_: Any) -> NoReturn:
+        """Layer 2 tunnels."""
+        _refuse("Tunnels are not available: Tollhouse carries commands only")
+
+
+def session_id(conn: asyncssh.SSHServerConnection) -> bytes:
+    """The exchange hash that user authentication signs, as an SSH string (RFC 4252, 7)."""
+    raw: bytes = conn._session_id
+    return len(raw).to_bytes(4, "big") + raw
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
+
+
+async def listen(
+    host: str,
+    port: int,
+    *,
+    door: Door,
+    serve: Serve,
+    host_key: asyncssh.SSHKey,
+    host_certificate: asyncssh.SSHCertificate | None,
+    channels: set[Channel],
+) -> asyncssh.SSHAcceptor:
+    """Open the front door.
+
+    Args:
+        host, port: where; port 0 lets the system choose.
+        door: decides on keys and certificates.
+        serve: called in a task for each session channel.
+        host_key: the gateway's own key.
+        host_certificate: for that key, so that clients need no known fingerprint.
+        channels: filled with the open channels, for draining and killing.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    # asyncssh logs commands and environments at INFO; they may hold PHI.
+    asyncssh.set_log_level(logging.CRITICAL)
+    return await asyncssh.create_server(
+        lambda: Connection(door, serve, channels),
+        host,
+        port,
+        server_host_keys=[(host_key, host_certificate) if host_certificate else host_key],
+        server_version="Tollhouse",
+        kex_algs=KEY_EXCHANGES,
+        encryption_algs=CIPHERS,
+        mac_algs=MACS,
+        signature_algs=SIGNATURES,
+        compression_algs=("none",),
+        login_timeout=LOGIN_TIMEOUT_S,
+        keepalive_interval=30,
+        keepalive_count_max=3,
+        encoding=None,
+        line_editor=False,
+        agent_forwarding=False,
+        x11_forwarding=False,
+        allow_scp=False,
+        allow_pty=True,
+        password_auth=False,
+        kbdint_auth=False,
+        host_based_auth=False,
+        gss_auth=False,
+        gss_kex=False,
+        reuse_address=True,
+    )
