@@ -14,6 +14,7 @@ import socket
 import struct
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -104,7 +105,7 @@ class PgGuard:
             raise
         guard = Guard(replace(settings, parameters=connection.parameters))
         made = cls(connection, upstream, guard, listener, path, on_event)
-        made._tasks = [asyncio.create_task(made._guarded(made._pump_server()))]
+        made._tasks = [asyncio.create_task(made._guarded(made._pump_server))]
         return made
 
     def admit(self, is_child: IsChild) -> None:
@@ -115,7 +116,7 @@ class PgGuard:
         """
         if len(self._tasks) > 1:
             raise GatewayFault("a guard serves one child", rule="pgguard.admit")
-        self._tasks.append(asyncio.create_task(self._guarded(self._pump_child(is_child))))
+        self._tasks.append(asyncio.create_task(self._guarded(partial(self._pump_child, is_child))))
 
     def queue(self, ticket: WireTicket) -> None:
         """Let one more unit pass; call it before the ticket's lines are fed to psql.
@@ -244,10 +245,10 @@ class PgGuard:
                 )
             )
 
-    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+    async def _guarded(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
         """Run one pump; whatever it raises ends the session and both connections."""
         try:
-            await work
+            await work()
         except TollhouseError as error:
             self._finish(error)
         except Exception as error:

@@ -67,7 +67,7 @@ async def login(gate: Gate, folder: Path, *more: str, given: str = "", **environ
     return await program(
         *TOLLHOUSE, "login", "--gateway", gate.url, "--ca-file", str(gate.ca_file),
         "--dir", str(folder / "kept"), *more,
-        folder=folder, given=given, PYTHONPATH=str(ROOT), **environment,
+        folder=folder, given=given, PYTHONPATH=os.pathsep.join(sys.path), **environment,
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ async def test_the_gateway_must_be_the_right_one(
     token = issuer.token()
     untrusted = await program(
         *TOLLHOUSE, "login", "--gateway", gate.url, "--dir", "kept", "--token-file", "-",
-        folder=tmp_path, given=token, PYTHONPATH=str(ROOT),
+        folder=tmp_path, given=token, PYTHONPATH=os.pathsep.join(sys.path),
     )  # fmt: skip
     assert (untrusted.code, "not trusted" in untrusted.err) == (69, True), untrusted.err
     assert not (tmp_path / "kept" / "id_ed25519-cert.pub").exists()

@@ -47,8 +47,8 @@ def _read_memory(aim: Aim) -> str:
 
 
 def _ptrace(aim: Aim) -> str:
-    attach = 16
-    return _checked(_LIBC.ptrace(attach, aim["gateway_pid"], 0, 0))
+    seize = 0x4206  # unlike attach, it does not stop the gateway where it succeeds
+    return _checked(_LIBC.ptrace(seize, aim["gateway_pid"], 0, 0))
 
 
 def _read_foreign_memory(aim: Aim) -> str:
@@ -117,6 +117,10 @@ def _write_file(folder: str) -> str:
 
 def _write_tmp(aim: Aim) -> str:
     return _write_file("/tmp")
+
+
+def _write_root(aim: Aim) -> str:
+    return _write_file("/")
 
 
 def _write_own_folder(aim: Aim) -> str:
@@ -188,6 +192,7 @@ ATTEMPTS: dict[str, Callable[[Aim], str]] = {
     "connect to an abstract socket": _connect_abstract,
     "find another session's folder": _find_neighbour,
     "list sockets in /proc/net/unix": _list_sockets,
+    "write in /": _write_root,
     "write in /tmp": _write_tmp,
     "write in its guard's folder": _write_own_folder,
     "fork": _fork,

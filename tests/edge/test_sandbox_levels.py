@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,17 @@ def test_some_level_confines_here() -> None:
     assert found == tuple(level for level in Level if level in found)  # best first
     assert found[0] is not Level.NONE, [levels.try_level(level) for level in Level]
     assert choose("none") is found[0]
+
+
+def test_where_bubblewrap_works_at_all_namespaces_do() -> None:
+    plain = ["bwrap", "--unshare-all", "--unshare-user", "--ro-bind", "/", "/", "true"]
+    works = False
+    if shutil.which("bwrap") is not None:
+        user = "nobody" if os.geteuid() == 0 else None
+        works = subprocess.run(plain, user=user, capture_output=True, check=False).returncode == 0
+    if not works:
+        print("NOT CHECKED: the level namespaces, for want of bubblewrap or user namespaces")
+    assert levels.try_level(Level.NAMESPACES).works == works
 
 
 def test_below_the_required_level_is_a_fault_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
