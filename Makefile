@@ -38,9 +38,12 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The extras name the package itself, which a lock must not hold; it names no index either.
 lock: $(STAMP)
-	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
-	    --no-emit-find-links --no-emit-trusted-host --extra dev -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --unsafe-package tollhouse \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
+	    --extra dev -o requirements.lock pyproject.toml
+	@sed -i '/^# WARNING: The following/,$$d' requirements.lock
 
 clean:
 	rm -rf $(VENV)

@@ -20,7 +20,7 @@ from recorder.errors import RecorderError
 from recorder.salts import salt_line, salts_path
 
 BUFFER_BYTES: Final = 1 << 20
-"""Lines are kept back up to this size; then they are written without waiting for ``sync``."""
+"""Lines are kept back up to this size; then they are written without waiting for ``flush``."""
 
 # O_EXCL also refuses a symbolic link that waits there.
 _OPEN_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -114,7 +114,7 @@ class CastWriter:
     def write(self, code: Code, data: str, at_s: float) -> None:
         """Add an event; split over several lines of the same time where it is long.
 
-        Buffered: durable after the next ``sync``.
+        Buffered: in the file after the next ``flush``, durable after the next ``sync``.
 
         Args:
             code: any but ``h``, which ``head`` writes.
@@ -138,7 +138,7 @@ class CastWriter:
         for line in lines:
             self._append(line)
         if len(self._cast_buffer) >= BUFFER_BYTES:
-            self._flush()
+            self.flush()
 
     def head(self) -> None:
         """Add the chain's head, unless the last line is one. Durable after ``sync``.
@@ -152,14 +152,31 @@ class CastWriter:
             self._append(event_line(Event(self._time_us, "h", data)))
             self._at_head = True
 
+    def flush(self) -> None:
+        """Return once every line so far is in the file, its salt on the disk.
+
+        A killed process loses none of them then; a machine that loses its power may.
+
+        Raises:
+            RecorderError: the disk refuses.
+        """
+        self._check_usable()
+        if not self._cast_buffer:
+            return
+        with self._poisoning("cannot be written"):
+            _write_all(self._salts_fd, self._salts_buffer)
+            os.fsync(self._salts_fd)
+            _write_all(self._cast_fd, self._cast_buffer)
+        self._salts_buffer.clear()
+        self._cast_buffer.clear()
+
     def sync(self) -> None:
         """Return once every line so far and its salt are on the disk.
 
         Raises:
             RecorderError: the disk refuses.
         """
-        self._check_usable()
-        self._flush()
+        self.flush()
         with self._poisoning("cannot be made durable"):
             os.fsync(self._cast_fd)
         self._durable_lines = self._chain.lines
@@ -192,16 +209,6 @@ class CastWriter:
         self._salts_buffer += salt_line(salt, inner)
         self._cast_buffer += line
         self._at_head = False
-
-    def _flush(self) -> None:
-        if not self._cast_buffer:
-            return
-        with self._poisoning("cannot be written"):
-            _write_all(self._salts_fd, self._salts_buffer)
-            os.fsync(self._salts_fd)
-            _write_all(self._cast_fd, self._cast_buffer)
-        self._salts_buffer.clear()
-        self._cast_buffer.clear()
 
     def _check_usable(self) -> None:
         if self._failed or self._closed:

@@ -88,6 +88,7 @@ class Server:
     port: int
     tls: TlsFiles | None
     process: subprocess.Popen[bytes] = field(repr=False)
+    watcher: subprocess.Popen[bytes] = field(repr=False)
 
     @property
     def socket_dir(self) -> Path:
@@ -149,6 +150,8 @@ class Server:
 
     def stop(self) -> None:
         """Stop at once and remove the folder; harmless when stopped already."""
+        self.watcher.kill()
+        self.watcher.communicate()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)
             try:
@@ -202,7 +205,8 @@ def start(major: int) -> Server:
     port = _free_port()
     tls = write_tls_files(root, user) if major == 15 else None
     process = _spawn(bin_dir, data, root, port, tls, user)
-    started = Server(major, BIN_DIRS[major], root, port, tls, process)
+    watcher = _watch(process.pid, root)
+    started = Server(major, BIN_DIRS[major], root, port, tls, process, watcher)
     _wait_until_ready(started)
     return started
 
@@ -249,6 +253,21 @@ def _spawn(
             extra_groups=[] if user else None,
             start_new_session=True,
         )
+
+
+def _watch(pid: int, root: Path) -> subprocess.Popen[bytes]:
+    """A shell that ends the server if this process dies without doing so itself.
+
+    It waits for the end of a pipe of which only this process holds the other side.
+    """
+    script = 'cat; kill -QUIT "$1"; sleep 1; rm -rf "$2"'
+    return subprocess.Popen(
+        ["sh", "-c", script, "sh", str(pid), str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _server_user() -> pwd.struct_passwd | None:

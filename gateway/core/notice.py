@@ -32,6 +32,11 @@ def words(*lines: str) -> Masked:
     return masked_message("\n".join([PREFIX + first, *(f"  {line}" for line in rest)]) + "\n")
 
 
+def remark(text: str, *, as_json: bool) -> Masked:
+    """Something to know that changes no exit code."""
+    return json_line({"type": "notice", "text": show(text)}) if as_json else words(text)
+
+
 def stderr_lines(data: Masked) -> Masked:
     """Masked stderr of the child as JSON lines, one for each line of it."""
     lines = data.data.decode().splitlines()

@@ -76,12 +76,12 @@ class Child:
 
     def __init__(self, pid: int, held: ExitStack) -> None:
         self.pid = pid
-        self._held = held
         self._pidfd = os.pidfd_open(pid)
         self._loop = asyncio.get_running_loop()
         self._exit_code: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._pidfd, self._reap)
         self._transports: list[asyncio.BaseTransport] = []
+        self._held = held.pop_all()  # let go of when the child is gone
 
     async def _attach(self, stdin: int, stdout: int, stderr: int) -> None:
         """Put streams over the gateway's ends of the pipes; on failure the child is closed."""
@@ -216,15 +216,34 @@ async def spawn(
             report = LAUNCHER.send(order, [stdin_theirs, stdout_theirs, stderr_theirs])
             theirs.close()
             pid = await _await_start(report)
-            child = Child(pid, held.pop_all())
+            child = _adopt(pid, held)
             ours.pop_all()
             await child._attach(stdin_ours, stdout_ours, stderr_ours)
     child.stdin.write(spec.first_input)
     return child
 
 
+def _adopt(pid: int, held: ExitStack) -> Child:
+    try:
+        return Child(pid, held)
+    except OSError as error:
+        _bury(pid)
+        raise _no_descriptors(error) from error
+
+
+def _no_descriptors(error: OSError) -> GatewayFault:
+    return GatewayFault(
+        f"The child's pipes cannot be opened ({error.strerror})",
+        "Raise the gateway's limit of open files",
+        rule="sandbox",
+    )
+
+
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
-    reading, writing = os.pipe()
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        raise _no_descriptors(error) from error
     reader.callback(os.close, reading)
     writer.callback(os.close, writing)
     return reading, writing

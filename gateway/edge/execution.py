@@ -42,7 +42,7 @@ from gateway.sql.catalog_queries import FINGERPRINT
 END_TIMEOUT_S = 5.0
 
 EXIT_ERROR = 1
-"""psql -c after an error (measured on 16.14 and 18.4)."""
+"""psql -c after an error, also under ON_ERROR_STOP (measured on 15.18, 16.14 and 18.4)."""
 EXIT_SCRIPT_STOPPED = 3
 """A script under ON_ERROR_STOP after an error."""
 
@@ -240,8 +240,11 @@ class PsqlExecution:
             raise error
 
     def _exit_code(self, judgement: Judgement, own_code: int) -> int:
-        """psql's habits: ``-c`` fails with 1, a script with 3 and only if it stops on errors."""
-        if own_code != 0 or not self._failed:
+        """psql's habits: ``-c`` fails with 1, a script with 3 and only if it stops on errors.
+
+        The child is always fed a script, so its own 3 is not what ``-c`` would have said.
+        """
+        if not self._failed or own_code not in (0, EXIT_SCRIPT_STOPPED):
             return own_code
         if judgement.line.form == "single":
             return EXIT_ERROR

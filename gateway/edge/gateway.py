@@ -75,7 +75,8 @@ async def serving(config: GatewayConfig) -> AsyncIterator[Gateway]:
     """
     harden_process()
     policies = Policies.load(read_policies(config.policy.dir))
-    level = await asyncio.to_thread(choose, config.sandbox.required)
+    # On this thread: children die with the thread that started their zygote.
+    level = choose(config.sandbox.required)
     async with AsyncExitStack() as stack:
         store = await _open_store(config, stack)
         ledger = Ledger(

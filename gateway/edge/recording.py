@@ -181,6 +181,8 @@ class Recording:
         due = time.monotonic() - self._headed_s >= HEAD_EVERY_S
         if due or self._unsynced_bytes >= SYNC_BYTES:
             await self._sync()
+        else:
+            await self._flush()
 
     async def sent(self, text: bytes, index: int) -> None:
         """Note in the ledger that the guard let a decided text through to the target."""
@@ -267,6 +269,11 @@ class Recording:
         line = mask_text(shown).replace("\r\n", "\n").replace("\n", "\r\n")
         await self._write(("i", line + "\r\n"), ("m", _marker(note, ticket)))
         return await self._sync()
+
+    async def _flush(self) -> None:
+        """Lines into the file: a gateway that is killed now loses nothing that a client saw."""
+        async with self._lock:
+            await _on_disk(self._writer.flush)
 
     async def _sync(self) -> Mapping[str, object]:
         """Head and fsync, in a thread: the loop has other sessions.

@@ -127,6 +127,7 @@ class Runner:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._work: asyncio.Task[None] | None = None
         self._closed = False
+        self._fault: TollhouseError | None = None
         self._told_fault = False
 
     def post(self, event: Event) -> None:
@@ -147,14 +148,17 @@ class Runner:
         try:
             await self._do(effect)
         except TollhouseError as error:
-            self.post(Failed(error))
-            if isinstance(effect, Close):
-                await self._give_up(error)
+            await self._failed(effect, error)
         except Exception as error:  # nothing may pass: the gate closes
-            fault = internal_fault(error, type(effect).__name__)
-            self.post(Failed(fault))
-            if isinstance(effect, Close):
-                await self._give_up(fault)
+            await self._failed(effect, internal_fault(error, type(effect).__name__))
+
+    async def _failed(self, effect: Effect, error: TollhouseError) -> None:
+        if isinstance(effect, Close):
+            await self._give_up(error)
+            return
+        # A session that is closing already hears no event; its Close looks here.
+        self._fault = self._fault or error
+        self.post(Failed(error))
 
     async def _do(self, effect: Effect) -> None:  # noqa: C901  # one arm an effect: this is the table
         match effect:
@@ -176,7 +180,7 @@ class Runner:
                 await self._execution.stop()
                 await self._record.finish(summary)
             case TellRefusal(error, judgement):
-                self._told_fault = isinstance(error, GatewayFault)
+                self._told_fault = self._told_fault or isinstance(error, GatewayFault)
                 await self._tell(notice.refusal(error, judgement, as_json=self._as_json))
             case TellHeld(judgement, ticket, waits):
                 await self._record.held(judgement, ticket.id)
@@ -184,9 +188,7 @@ class Runner:
             case Stop():
                 await self._halt()
             case Close(code, reason):
-                await self._record.close(reason)
-                self._outlet.exit(code)
-                self._closed = True
+                await self._close(code, reason)
 
     # The work beside the loop; each posts the event that it ends in
 
@@ -253,16 +255,33 @@ class Runner:
             await asyncio.gather(work, return_exceptions=True)
         await self._execution.stop()
 
+    async def _close(self, code: int, reason: str) -> None:
+        """Close the record and the channel; what failed on the way wins over the code."""
+        fault = self._fault
+        if fault is not None and code != ExitCode.GATEWAY_FAULT:
+            code, reason = ExitCode.GATEWAY_FAULT, fault.rule
+            await self._tell_fault(fault)
+        await self._record.close(reason)
+        self._outlet.exit(code)
+        self._closed = True
+
+    async def _tell_fault(self, error: TollhouseError) -> None:
+        """Past the record, which may be what failed; once in a session."""
+        if not self._told_fault:
+            self._told_fault = True
+            await self._outlet.send(notice.refusal(error, None, as_json=self._as_json), stderr=True)
+
     async def _give_up(self, error: TollhouseError) -> None:
         """The record cannot be closed: say so, and close the gate all the same."""
-        if not self._told_fault:
-            await self._outlet.send(notice.refusal(error, None, as_json=self._as_json), stderr=True)
+        await self._tell_fault(error)
         self._outlet.exit(ExitCode.GATEWAY_FAULT)
         self._closed = True
 
     async def _let_go(self) -> None:
         try:
             await self._halt()
+        except Exception as error:  # the gate is down; nobody is left to be told but the log
+            internal_fault(error, "letting go")
         finally:
             if not self._closed:
                 self._outlet.exit(ExitCode.GATEWAY_FAULT)

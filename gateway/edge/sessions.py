@@ -104,18 +104,16 @@ class Sessions:
 
     async def _serve(self, channel: Channel, options: Options) -> None:
         if channel.subsystem is not None:
+            # Clients such as sftp show what comes on stderr as it is: one line, no advice below.
             raise BadCommand(
-                "Subsystems such as sftp are not available here",
-                "Send a command, or a script on standard input",
+                "Subsystems such as sftp are not available here; send a command, or a script on "
+                "standard input",
                 rule="channel.subsystem",
             )
         await self._door.still_valid(channel.admission)
         for what in channel.refused_requests:
-            told = notice.words(
-                f"{what} is refused: Tollhouse carries commands only, keys stay home"
-            )
-            if not options.as_json:
-                await channel.send(told, stderr=True)
+            told = f"{what} is refused: Tollhouse carries commands only, keys stay home"
+            await channel.send(notice.remark(told, as_json=options.as_json), stderr=True)
         if channel.admission.target == "gateway":
             await self._desk.serve(channel, options.as_json, options.why)
             return

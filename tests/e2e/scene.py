@@ -293,18 +293,25 @@ class Scene:
 
 
 @contextmanager
-def scene(*, serve: bool = True, state_dir: Path | None = None) -> Iterator[Scene]:
+def scene(
+    *,
+    serve: bool = True,
+    state_dir: Path | None = None,
+    own_servers: Mapping[int, Server] | None = None,
+) -> Iterator[Scene]:
     """Make an installation of its own and, unless told otherwise, start its gateway.
 
     Args:
         serve: start it.
         state_dir: where the state goes instead (a small disk, for instance); exists.
+        own_servers: used instead of the shared ones. Two scenes at the same time need
+            different servers: a gateway's connection keeps its database from being remade.
     """
     with ExitStack() as stack:
         # Children of a root gateway have a user of their own and must reach the sockets.
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scene-")))
         issuer = stack.enter_context(serve_issuer())
-        servers = {major: server(major) for major in MAJORS}
+        servers = own_servers or {major: server(major) for major in MAJORS}
         for each in servers.values():
             each.create_database(DATABASE, SCHEMA)
             for login in ("th_reader", "th_writer"):

@@ -130,9 +130,12 @@ async def guarded_psql(
     database: str = "postgres",
     settings: GuardSettings | None = None,
     upstream: Upstream | None = None,
-    psql: Path | None = None,
+    limit_bytes: int = 64 * 1024 * 1024,
 ) -> AsyncIterator[GuardedPsql]:
-    """A psql of the server's own version, restricted, behind a guard."""
+    """A psql of the server's own version, restricted, behind a guard.
+
+    ``limit_bytes`` bounds what the test's own reader of stdout holds.
+    """
     folder = Path(tempfile.mkdtemp(prefix="guard-"))
     events: list[Event] = []
     try:
@@ -143,7 +146,7 @@ async def guarded_psql(
             on_event=events.append,
         ) as guard:
             process = await asyncio.create_subprocess_exec(
-                psql or server.psql,
+                server.psql,
                 *("-X", "-n", "--no-password", "-P", "pager=off"),
                 *("-v", "PROMPT1=", "-v", "PROMPT2=", "-h", str(folder / "s")),
                 *("-U", "nobody", "-d", "nothing", *flags),
@@ -152,7 +155,7 @@ async def guarded_psql(
                 stderr=asyncio.subprocess.PIPE,
                 env=ENVIRONMENT,
                 start_new_session=True,
-                limit=64 * 1024 * 1024,
+                limit=limit_bytes,
             )
             guard.admit(lambda pid, uid: (pid, uid) == (process.pid, os.geteuid()))
             assert process.stderr is not None
@@ -162,7 +165,11 @@ async def guarded_psql(
                 await session.feed(b"\\restrict " + secrets.token_hex(16).encode() + b"\n")
                 yield session
             finally:
-                if process.returncode is None:
+                assert process.stdin is not None
+                process.stdin.close()
+                try:
+                    await asyncio.wait_for(process.wait(), 0.5)
+                except TimeoutError:
                     process.kill()
                     await process.wait()
                 await stderr

@@ -7,6 +7,7 @@ got through, and what the system said. It imports nothing of ours and few of Pyt
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -111,7 +112,8 @@ def _send_udp(aim: Aim) -> str:
 def _write_file(folder: str) -> str:
     path = f"{folder}/tollhouse-hostile"
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    os.unlink(path)  # noqa: PTH108
+    with contextlib.suppress(OSError):  # it is written, even if it cannot be removed
+        os.unlink(path)  # noqa: PTH108
     return f"wrote in {folder}"
 
 

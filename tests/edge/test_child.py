@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -209,6 +210,39 @@ async def test_what_does_not_start_is_a_fault(level: Level, unexecutable: Path) 
     else:
         with pytest.raises(GatewayFault, match="Permission denied"):
             await spawn(spec, level=level, program_path=unexecutable)
+
+
+def _fill_descriptors() -> list[int]:
+    used: list[int] = []
+    with contextlib.suppress(OSError):
+        while True:
+            used.append(os.dup(0))
+    return used
+
+
+async def test_without_descriptors_it_is_a_fault_and_nothing_stays(level: Level) -> None:
+    psql, spec = find_psql(), LaunchSpec("psql", ("--version",), _ENVIRONMENT)
+    examine(psql, ())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors() + 64, hard))
+    used = _fill_descriptors()
+    refused: list[str] = []
+    child: Child | None = None
+    try:
+        while child is None:  # from none left to just enough: each step of a start fails once
+            try:
+                child = await spawn(spec, level=level, program_path=psql)
+            except GatewayFault as fault:
+                refused.append(fault.reason)
+                os.close(used.pop())
+    finally:
+        for descriptor in used:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(refused) > 6
+    assert all("Too many open files" in reason for reason in refused)
+    assert await child.stdout.read()
+    await child.aclose()
 
 
 async def test_a_killed_zygote_is_started_again(level: Level) -> None:

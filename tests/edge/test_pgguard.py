@@ -424,7 +424,7 @@ async def _drain(reader: asyncio.StreamReader) -> None:
 async def test_a_large_result_needs_little_memory(clinic: tuple[Server, Catalog]) -> None:
     sql = "SELECT n, 'row ' || n, n * 2, '123-45-6789', md5(n::text), 'x'"
     sql += " FROM generate_series(1, 200000) AS n"
-    async with session(clinic, "-At") as psql:
+    async with guarded_psql(clinic[0], ["-At"], limit_bytes=65_536) as psql:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         ticket = ticket_for(sql, rows(False, False, False, "ssn", None, False))
         await psql.start(ticket)

@@ -170,7 +170,7 @@ def test_labels_are_the_servers(pg_server: Server, database: str, catalog: Catal
         columns = _trace(sql, catalog).columns
         assert columns is not None
         named = [c.name for c in columns]
-        # A name that differs between versions, or a function's own, is not claimed.
-        if any(n != "?column?" and n != h for n, h in zip(named, rows[0], strict=True)):
+        # The names of JSON's own functions differ between versions, so they are not claimed.
+        if named != rows[0] and "json_" not in sql:
             wrong.append(f"{sql}: {named} {rows[0]}")
     assert not wrong, "\n".join(wrong)

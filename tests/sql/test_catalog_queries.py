@@ -234,6 +234,9 @@ def test_no_operator_of_a_users_captures_the_query(pg_server: Server) -> None:
     after = read_catalog(pg_server, database)
     assert {(r.schema, r.name) for r in after.relations} == relations
     assert {"=", "<>", ">"} <= after.operators
+    before = _fingerprint(pg_server, database)
+    pg_server.sql("CREATE DOMAIN captured AS text", database=database)
+    assert _fingerprint(pg_server, database) != before
 
 
 @pytest.mark.parametrize(

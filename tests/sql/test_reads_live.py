@@ -33,7 +33,7 @@ def database(pg_server: Server) -> str:
 
 def errors(server: Server, database: str, statements: list[str]) -> list[str]:
     """The SQLSTATE line of each statement, run alone in a read-only transaction."""
-    script = "\\set VERBOSITY sqlstate\n" + "".join(
+    script = "\\set VERBOSITY sqlstate\nSET statement_timeout = '5s';\n" + "".join(
         f"BEGIN READ ONLY;\n\\warn --\n{sql};\nROLLBACK;\n" for sql in statements
     )
     done = subprocess.run(
@@ -44,6 +44,7 @@ def errors(server: Server, database: str, statements: list[str]) -> list[str]:
         input=script.encode(),
         capture_output=True,
         check=False,
+        timeout=120,
         env={"LANG": "C.UTF-8", "PATH": os.defpath},
     )
     return done.stderr.decode().split("--\n")[1:]

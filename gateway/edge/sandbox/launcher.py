@@ -120,7 +120,10 @@ class Launcher:
         packet = encode_order(order)
         if len(packet) > MAX_ORDER_BYTES:
             raise GatewayFault("The command line of the child is too long", rule="sandbox")
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise _not_running(error) from error
         try:
             with self._lock:
                 try:
@@ -130,11 +133,7 @@ class Launcher:
                     self._send(packet, [*descriptors, theirs.fileno()])
         except OSError as error:
             ours.close()
-            raise GatewayFault(
-                f"The process that starts children does not run ({error.strerror})",
-                "See that Python can start itself and that no process limit is reached",
-                rule="sandbox",
-            ) from error
+            raise _not_running(error) from error
         finally:
             theirs.close()
         return Report(ours)
@@ -185,6 +184,14 @@ class Launcher:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self._pid, signal.SIGKILL)  # ours and not yet waited for
                 os.waitpid(self._pid, 0)
+
+
+def _not_running(error: OSError) -> GatewayFault:
+    return GatewayFault(
+        f"The process that starts children cannot be reached ({error.strerror})",
+        "See that Python can start itself and that no limit of processes or files is reached",
+        rule="sandbox",
+    )
 
 
 LAUNCHER = Launcher()

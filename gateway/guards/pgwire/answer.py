@@ -25,7 +25,7 @@ class Answer:
         origins: see RowMask.
         id: of the ticket, for the events.
         max_rows: rows a statement may send or touch; tags are then held back until
-            ``release``.
+            ``release``, and nothing more passes once it is exceeded.
         quiet_marker: replaces tags; None keeps them.
     """
 
@@ -64,12 +64,8 @@ class Answer:
                 raise _undecided("rows")
         elif not isinstance(mask, CopyMask) or self._copy_ended:
             raise _undecided("COPY lines")
-        if self._max_rows is not None:
-            left = max(0, self._max_rows - mask.rows)
-            if len(run.starts) > left:
-                self.exceeded = mask.rows + len(run.starts)
-                run = run.first(left)
-        if not run.starts:
+        if self._max_rows is not None and mask.rows + len(run.starts) > self._max_rows:
+            self.exceeded = mask.rows + len(run.starts)
             return b""
         return self._passed(mask.rewrite(run))
 

@@ -60,10 +60,6 @@ class Run:
     block: bytes
     starts: list[int]
 
-    def first(self, count: int) -> Run:
-        """The run's first messages, fewer than all."""
-        return Run(self.type, self.block[: self.starts[count]], self.starts[:count])
-
 
 @dataclass(frozen=True, slots=True)
 class Startup:

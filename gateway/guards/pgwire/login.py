@@ -32,6 +32,9 @@ from gateway.guards.pgwire.notices import read_error
 
 _MAX_LOGIN_BYTES = 65_536
 
+MAX_SCRAM_ITERATIONS = 600_000
+"""A server may ask for more work than this only to keep the gateway busy."""
+
 _AUTH_NAMES = {2: "Kerberos", 3: "a cleartext password", 5: "MD5", 7: "GSSAPI", 9: "SSPI"}
 _PLUS, _PLAIN = "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"
 
@@ -208,6 +211,8 @@ class Login:
         try:
             text = body.decode()
             if method == AuthMethod.SASL_CONTINUE:
+                if _iterations(text) > MAX_SCRAM_ITERATIONS:
+                    raise _unproved()
                 self._scram.set_server_first(text)
                 return frame("p", self._scram.get_client_final().encode())
             self._scram.set_server_final(text)
@@ -245,6 +250,12 @@ class Login:
             "has the details",
             rule="pgwire.login.refused",
         )
+
+
+def _iterations(server_first: str) -> int:
+    """The count in ``r=…,s=…,i=…``; 0 if it has none, which scramp refuses itself."""
+    count = server_first.rpartition(",i=")[2]
+    return int(count) if count.isascii() and count.isdigit() and len(count) < 10 else 0
 
 
 def _check_parameters(parameters: Mapping[str, str]) -> None:

@@ -183,7 +183,7 @@ class Sources(Expressions):
             cte.shape = shape
             step = _with_extra(self.query(body, cte.level).renamed(names), extra)
             grown = _merged(shape, step)
-            if True:
+            if grown == shape:
                 return
             shape = grown
 

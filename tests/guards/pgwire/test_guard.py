@@ -227,7 +227,7 @@ def test_rows_above_the_limit_do_not_pass_and_roll_back() -> None:
     rows = described("ssn") + row([SECRET]) * 3 + codec.command_complete(b"DELETE 3")
     out = guard.receive_server(rows + codec.ready("T"))
     assert to_server(out) == codec.query(b"ROLLBACK")
-    assert to_child(out).count(b"[SSN]") == 1
+    assert b"[SSN]" not in to_child(out)
     assert b"DELETE 3" not in to_child(out)
     out = guard.receive_server(codec.command_complete(b"ROLLBACK") + codec.ready("I"))
     assert RowsExceeded(ticket.id, 3, 1) in out
