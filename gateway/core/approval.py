@@ -383,9 +383,30 @@ def matches(ticket: Ticket, fields: BoundFields) -> bool:
     return hmac.compare_digest(ticket.digest, digest(ticket.salt, fields))
 
 
-def find(tickets: Iterable[Ticket], fields: BoundFields, now: datetime) -> Ticket | None:
-    """The open ticket that was given for these fields; a granted one first."""
-    fitting = [t for t in tickets if t.state in OPEN and not due(t, now) and matches(t, fields)]
+def find(
+    tickets: Iterable[Ticket],
+    fields: BoundFields,
+    now: datetime,
+    approvals: tuple[Approval, ...] | None = None,
+) -> Ticket | None:
+    """The open ticket that was given for these fields; a granted one first.
+
+    Args:
+        tickets: of the identity and the target.
+        fields: of the line.
+        now: aware UTC.
+        approvals: what the line's verdict asks for. A rule may ask more of a script than
+            of one command, and of one role than of another, while the fields are the same;
+            a ticket that asked for something else does not fit. None looks at the fields only.
+    """
+    fitting = [
+        t
+        for t in tickets
+        if t.state in OPEN
+        and not due(t, now)
+        and (approvals is None or t.approvals == approvals)
+        and matches(t, fields)
+    ]
     return min(fitting, key=lambda t: t.state != "granted", default=None)
 
 

@@ -58,7 +58,7 @@ class Clerk:
         store, now = self._ledger.store, self._ledger.now()
         identity = self._admission.identity
         tickets = await store.open_tickets(identity.id, self._admission.target)
-        found = find(tickets, judgement.fields, now)
+        found = find(tickets, judgement.fields, now, judgement.verdict.approvals)
         if found is None:
             request = Request(
                 identity=identity,

@@ -82,7 +82,7 @@ class Desk:
         handler = self._verbs.get(verb)
         if handler is None:
             _bad("There is no such verb at the desk")
-        if why and verb in ("approve", "deny") and "--reason" not in arguments:
+        if why and verb in ("approve", "deny") and len(arguments) == 1:
             arguments += ["--reason", why]
         fields, text, code = await handler(channel.admission, arguments)
         if as_json:
@@ -172,7 +172,7 @@ class Desk:
         ticket_id, reason = _vote_arguments(arguments)
         vote = Vote(voter, approve=approve, reason=mask_text(reason), at=self._ledger.now())
         ticket = await self._ledger.store.vote(ticket_id, vote, self._leaves.voted)
-        left = "; ".join(f"{n} more of {' or '.join(groups)}" for groups, n in missing(ticket))
+        left = "; ".join(f"{n} more of {' or '.join(groups)}" for groups, n in _needs(ticket))
         text = f"Ticket {ticket.id} is {ticket.state}" + (f", needs {left}." if left else ".")
         if ticket.state == "granted":
             text += f" {ticket.requester.name} can run it once by sending the same command again."
@@ -209,7 +209,7 @@ def ticket_fields(ticket: Ticket) -> dict[str, Any]:
         "reason": ticket.reason,
         "why": ticket.why,
         "digest": ticket.digest,
-        "needs": [{"groups": list(groups), "count": count} for groups, count in missing(ticket)],
+        "needs": [{"groups": list(groups), "count": count} for groups, count in _needs(ticket)],
         "requested_at": ticket.requested.isoformat(),
         "answer_by": ticket.answer_by.isoformat(),
         "expires_at": _time(ticket.expires),
@@ -223,7 +223,7 @@ def ticket_fields(ticket: Ticket) -> dict[str, Any]:
 
 def ticket_text(ticket: Ticket) -> str:
     """A ticket for people, its command shown whole."""
-    needs = "; ".join(f"{n} of {' or '.join(groups)}" for groups, n in missing(ticket)) or "nothing"
+    needs = "; ".join(f"{n} of {' or '.join(groups)}" for groups, n in _needs(ticket)) or "nothing"
     rows = [
         f"Ticket {ticket.id}: {ticket.state}",
         f"Who     {show(ticket.requester.name)} ({ticket.requester.kind}) on {ticket.target}",
@@ -240,6 +240,11 @@ def ticket_text(ticket: Ticket) -> str:
     return "\n".join(rows)
 
 
+def _needs(ticket: Ticket) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """What is still missing; of a ticket that ended, nothing is."""
+    return missing(ticket) if ticket.state == "pending" else ()
+
+
 def _concerns(ticket: Ticket, identity: Identity) -> bool:
     """Whether it is one's own, one's machine's, or one's to vote on."""
     mine = bool(humans(ticket.requester) & humans(identity))
@@ -250,7 +255,10 @@ def _split(command: str | None) -> list[str]:
     if command is None or not command.strip():
         _bad("The desk needs a verb")
     try:
+        command.encode()
         return shlex.split(command)
+    except UnicodeEncodeError:
+        _bad("The command is not UTF-8")
     except ValueError:
         _bad("The quotes of this command do not close")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Literal, Protocol
+from weakref import WeakValueDictionary
 
 import rfc8785
 
@@ -49,6 +51,8 @@ class Judges:
         self._catalogs = catalogs
         self._targets = {target.name: target for target in config.target}
         self._limits = sql_limits(config)
+        # One line of an identity at a time: whoever floods the workers leaves one to the others.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._masking = {
             name: masking_hash(config, target) for name, target in self._targets.items()
         }
@@ -64,7 +68,8 @@ class Judges:
         """
         target = self._targets[target_name]
         catalog = await self._catalogs.current(target_name)
-        parsed = await self._parse(line, target_name, catalog)
+        async with self._turns.setdefault(identity.id, asyncio.Lock()):
+            parsed = await self._parse(line, target_name, catalog)
         verdict = self._policies.decide(
             identity, target_name, target.labels, parsed.actions, database=catalog.database
         )

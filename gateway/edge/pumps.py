@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from gateway.connectors.psql.output import Drawn, Ended, OutputSplitter
 from gateway.core.mask import Masked, StreamMasker
@@ -67,7 +68,12 @@ class Pumps:
         """
         ended = asyncio.ensure_future(self._ended[nonce].wait())
         try:
-            await asyncio.wait({ended, self._stdout}, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {ended, self._stdout, self._stderr}
+            while not ended.done() and not self._stdout.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if self._stderr in done:
+                    # psql may go on without it; if it failed, nothing else may run.
+                    self._stderr.result()
             if not ended.done():
                 self._stdout.result()
             return ended.done()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,9 @@ from gateway.edge.ssh import Channel
 from gateway.errors import BadCommand, GatewayFault, TollhouseError
 
 MAX_REASON_CHARS = 500
+
+SHARE = 2
+"""One identity may hold this part of all sessions, so that it cannot lock out the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +140,21 @@ class Sessions:
                 "Try again in a moment; [limits] sessions sets how many",
                 rule="limits.sessions",
             )
+        asker = channel.admission.identity.id
+        if self._by_identity[asker] >= max(1, self._config.limits.sessions // SHARE):
+            raise GatewayFault(
+                "You have as many sessions as one identity may have",
+                f"End some first; it is one part in {SHARE} of [limits] sessions",
+                rule="limits.identity-sessions",
+            )
         self._running += 1
+        self._by_identity[asker] += 1
         try:
             await self._run(channel, target, options)
         finally:
             self._running -= 1
+            self._by_identity[asker] -= 1
+            self._by_identity += Counter()  # forgets those that have none left
 
     async def _run(self, channel: Channel, target: Target, options: Options) -> None:
         session_id = f"s-{self._ledger.now():%Y%m%d}-{secrets.token_hex(8)}"
@@ -188,7 +202,8 @@ class Sessions:
             if line.form == "script":
                 line = replace(line, text=await self._script(channel))
         except BadCommand as error:
-            return Unjudgeable(Line(text=(channel.command or "").encode(), form="single"), error)
+            raw = (channel.command or "").encode("utf-8", "surrogateescape")
+            return Unjudgeable(Line(text=raw, form="single"), error)
         return LineArrived(line)
 
     async def _script(self, channel: Channel) -> bytes:

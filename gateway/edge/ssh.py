@@ -61,7 +61,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     Attributes:
         admission: who is at the other end; checked anew when the channel opened.
-        command: the exec string, or None for a shell request.
+        command: the exec string, bytes that are not UTF-8 by ``surrogateescape``; None
+            for a shell request.
         subsystem: the name of a requested subsystem, or None.
         terminal: the client's TERM if it asked for a PTY, else None.
         refused_requests: forwardings that the client asked for and did not get.
@@ -93,6 +94,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         # asyncssh refuses these requests silently; the user should know why.
         for request, what in _FORWARDINGS.items():
             setattr(chan, f"_process_{request}_request", self._refuse_forwarding(what))
+        # So it does with a command that is not UTF-8; the line's judge says why.
+        setattr(chan, "_process_exec_request", _any_exec(chan))  # noqa: B010
 
     def _refuse_forwarding(self, what: str) -> Callable[[object], bool]:
         def refuse(_: object) -> bool:
@@ -200,6 +203,19 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             await asyncio.gather(self._task, return_exceptions=True)
         if self._chan is not None:
             self._chan.abort()
+
+
+def _any_exec(
+    chan: asyncssh.SSHServerChannel[bytes],
+) -> Callable[[asyncssh.packet.SSHPacket], bool]:
+    """What takes an exec request whose command may be any bytes (RFC 4254, 6.5)."""
+
+    def take(packet: asyncssh.packet.SSHPacket) -> bool:
+        command = packet.get_string().decode("utf-8", "surrogateescape")
+        packet.check_end()
+        return bool(chan._start_session(command=command))
+
+    return take
 
 
 class Connection(asyncssh.SSHServer):

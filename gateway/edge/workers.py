@@ -98,7 +98,7 @@ class Worker:
 
     async def kill(self) -> None:
         """End the process; safe to call twice."""
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return
         if process.returncode is None:
@@ -106,6 +106,8 @@ class Worker:
         await process.wait()
         # The transport keeps the pipes until it is told; a killed worker must not leak them.
         process._transport.close()  # type: ignore[attr-defined]  # no public way to close it
+        # Forgotten last: whoever is cancelled in here leaves it to the next caller.
+        self._process = None
 
 
 class Workers:

@@ -47,7 +47,7 @@ async def request(
         target=fields.target,
         limit=tickets.MAX_OPEN,
     )
-    found = approval.find(held, fields, now)
+    found = approval.find(held, fields, now, asked.verdict.approvals)
     if found is not None:
         return found
     if len(held) >= tickets.MAX_OPEN:

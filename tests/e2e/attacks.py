@@ -50,8 +50,7 @@ FOOLS_PSQL: tuple[Attack, ...] = (
     _both("line end in an E string", "SELECT E'a'\n'b\\'; DROP TABLE victim; --';", "harmless"),
     _both(
         "psql variable of its own",
-        'SELECT "a""; DROP TABLE victim; --" FROM codes;\n'
-        "SELECT (ARRAY[1])[1:LAST_ERROR_MESSAGE];",
+        'SELECT "a""; DROP TABLE victim; --" FROM codes;\nSELECT (ARRAY[1])[1:LAST_ERROR_MESSAGE];',
         "held",
     ),
     Attack(
@@ -174,18 +173,16 @@ _STATEMENTS = (
     "SELECT lo_export(1, '/tmp/tollhouse-victim');",
     "SELECT query_to_xml('DROP TABLE victim', true, true, '');",
     "SELECT pg_terminate_backend(pid) AS victim FROM pg_stat_activity;",
-    "SELECT pg_sleep(60) AS victim;",
     "SELECT nextval('victim_id_seq');",
     "SELECT dblink_exec('DROP TABLE victim');",
-    "SELECT * FROM XMLTABLE('/' PASSING query_to_xml('DROP TABLE victim',true,true,'') "
-    "COLUMNS a text);",
+    "SELECT * FROM XMLTABLE('/' PASSING query_to_xml('DROP TABLE victim') COLUMNS a text);",
 )
 
 _LEXICAL = (
     Attack("a comment that nests", "SELECT 1 /* /* */ */; DROP TABLE victim;"),
-    Attack("a comment that stays open", "/* /* */ SELECT 1; DROP TABLE victim; -- */"),
+    Attack("a comment that stays open", "/* /* */ SELECT 1; DROP TABLE victim; --"),
     Attack("a comment that closes once more", "SELECT 1 /* */ */; DROP TABLE victim;"),
-    Attack("a comment of another product", "/*! DROP TABLE victim */"),
+    Attack("a comment of another product", "/*! DROP TABLE victim */", script="absent"),
     Attack("a comment that ends at CR", "SELECT 1 --\r; DROP TABLE victim;"),
     Attack("a comment that ends at form feed", "SELECT 1 --\f; DROP TABLE victim;", "harmless"),
     Attack("a comment with U+2028", "SELECT 1 --\u2028; DROP TABLE victim;", "harmless"),
@@ -206,7 +203,8 @@ _LEXICAL = (
     ),
     Attack("a Unicode escape that is a quote", "SELECT U&'a' UESCAPE ''''; DROP TABLE victim;"),
     Attack("a half surrogate", "SELECT U&'\\D800; DROP TABLE victim; --';"),
-    _both("a literal that goes on", "SELECT 'a' -- x\n'; DROP TABLE victim; --';", "harmless"),
+    _both("a literal that goes on", "SELECT 'a'\n  '; DROP TABLE victim; --';", "harmless"),
+    Attack("a literal after a comment", "SELECT 'a' -- x\n'; DROP TABLE victim; --';"),
     Attack("a literal that does not", "SELECT 'a'/* x */\n'; DROP TABLE victim; --';"),
     Attack("literals side by side", "SELECT n'a' 'b; DROP TABLE victim; --';"),
     _both("a name that looks like SQL", 'SELECT 1 "; DROP TABLE victim; --";', "harmless"),
@@ -230,10 +228,10 @@ _LEXICAL = (
     Attack("surplus semicolons", ";;;; DROP TABLE victim ;;;;"),
     _both("a forged ticket", "SELECT 'T0123456789abcdef-victim';", "harmless"),
     _both("a forged sentinel", "SELECT 'S0123456789abcdef-victim';", "harmless"),
-    Attack("a held delete", "DELETE FROM victim WHERE true;", "held", "held"),
+    Attack("a held delete", "DELETE FROM victim WHERE id > 0;", "held", "held"),
     Attack(
         "a held delete in a CTE",
-        "WITH x AS (DELETE FROM victim WHERE true RETURNING id) SELECT count(*) FROM x;",
+        "WITH x AS (DELETE FROM victim WHERE id > 0 RETURNING id) SELECT count(*) FROM x;",
         "held",
         "held",
     ),

@@ -41,9 +41,7 @@ class Connection:
 
     def is_open(self) -> bool:
         """Whether the connection that was made first still stands."""
-        command = self.scene.ssh_command(
-            self.destination, options=[*self.options, "-O", "check"]
-        )
+        command = self.scene.ssh_command(self.destination, options=[*self.options, "-O", "check"])
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -59,9 +57,7 @@ def connection(scene: Scene, destination: str) -> Iterator[Connection]:
     with tempfile.TemporaryDirectory(prefix="mux-") as folder:
         made = Connection(scene, destination, Path(folder) / "control")
         master = ["-T", "-o", "ControlMaster=yes", "-o", f"ControlPath={made.control}"]
-        first = scene.ssh(
-            destination, "select 1", options=[*master, "-o", "ControlPersist=yes"]
-        )
+        first = scene.ssh(destination, "select 1", options=[*master, "-o", "ControlPersist=yes"])
         assert first.returncode == 0, first.stderr.decode()
         try:
             yield made

@@ -84,14 +84,14 @@ Stands = dict[int, Stand]
 @pytest.fixture(scope="module")
 def stands(gate: Scene) -> Iterator[Stands]:
     with ExitStack() as stack:
-        made = {}
+        made: Stands = {}
         for major, each in gate.servers.items():
             each.sql(_VICTIM, database=DATABASE)
             line = stack.enter_context(connection(gate, f"db{major}@etl"))
             made[major] = Stand(line, each)
         yield made
-        for each in made.values():
-            each.server.sql("DROP TABLE victim", database=DATABASE)
+        for stand in made.values():
+            stand.server.sql("DROP TABLE victim", database=DATABASE)
 
 
 def _single(stand: Stand, attack: Attack) -> subprocess.CompletedProcess[bytes]:

@@ -50,6 +50,9 @@ class CopyMask:
         self._constant = _encode(tag(None), plan.copy)
         self._cells = [0] * width
         self._header_due = plan.copy.header
+        # CSV quotes a value that looks like the null. Text writes both alike, unless the
+        # null is \\N, which no value can be: another one is the client's guess at a value.
+        self._null_is_sure = plan.copy.format == "csv" or plan.copy.null == rb"\N"
         self.rows = 0
 
     @property
@@ -94,7 +97,9 @@ class CopyMask:
 
     def _field(self, index: int, field: bytes) -> bytes:
         column = self._columns[index]
-        if not column.masked or (column.kind is not None and field == self._format.null):
+        if not column.masked:
+            return field
+        if column.kind is not None and self._null_is_sure and field == self._format.null:
             return field
         self._cells[index] += 1
         return self._tags[index]

@@ -42,7 +42,7 @@ class Notes:
             Untraceable: over the bound.
         """
         self._steps += 1
-        if False:
+        if self._steps > _STEPS:
             raise Untraceable("the statement is too large to follow")
 
     def steer(self, influence: Influence, *taints: Taint) -> None:

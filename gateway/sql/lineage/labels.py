@@ -1,4 +1,4 @@
-"""The name that the server gives to an output column: its ``FigureColname``.
+"""The names that the server gives to columns: ``FigureColname``, and functions in FROM.
 
 Subqueries are read by these names, so a wrong one could let a name slip to an
 outer level. Where versions differ the name is None: any name may mean it.
@@ -7,6 +7,7 @@ Source: PostgreSQL, ``src/backend/parser/parse_target.c``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Node = dict[str, Any]
@@ -141,3 +142,38 @@ _FIGURES = {
     "SQLValueFunction": _value_function,
     "XmlExpr": _xml,
 }
+
+
+# Builtins in FROM and the names of their columns; None is the alias, or the function's
+# own name (``chooseScalarFunctionAlias``). Others give columns that are not known.
+_FROM_COLUMNS: Mapping[str, tuple[str | None, ...]] = {
+    "generate_series": (None,),
+    "generate_subscripts": (None,),
+    "json_array_elements": ("value",),
+    "json_array_elements_text": ("value",),
+    "json_each": ("key", "value"),
+    "json_each_text": ("key", "value"),
+    "json_object_keys": (None,),
+    "jsonb_array_elements": ("value",),
+    "jsonb_array_elements_text": ("value",),
+    "jsonb_each": ("key", "value"),
+    "jsonb_each_text": ("key", "value"),
+    "jsonb_object_keys": (None,),
+    "jsonb_path_query": (None,),
+    "regexp_matches": (None,),
+    "regexp_split_to_table": (None,),
+    "string_to_table": (None,),
+}
+
+
+def returned_names(call: Node, alias: str | None) -> list[str] | None:
+    """The columns of a builtin in FROM; None if they are not known."""
+    names = [part["String"]["sval"] for part in call.get("FuncCall", {}).get("funcname", [])]
+    if not names or names[:-1] not in ([], ["pg_catalog"]):
+        return None
+    arguments = call["FuncCall"].get("args", [])
+    if names[-1] == "unnest":
+        # Several arguments are several functions, so the alias names none of them.
+        return [alias or "unnest"] if len(arguments) == 1 else ["unnest"] * len(arguments)
+    columns = _FROM_COLUMNS.get(names[-1])
+    return None if columns is None else [c or alias or names[-1] for c in columns]

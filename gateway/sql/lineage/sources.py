@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,7 @@ from gateway.sql.lexing import SqlUnreadable
 from gateway.sql.limits import SqlLimits
 from gateway.sql.lineage.expressions import Expressions
 from gateway.sql.lineage.influences import Notes
-from gateway.sql.lineage.labels import Node, last_name
+from gateway.sql.lineage.labels import Node, last_name, returned_names
 from gateway.sql.lineage.scopes import (
     CLEAN,
     Cte,
@@ -31,27 +31,6 @@ from gateway.sql.lineage.scopes import (
     opaque,
 )
 from gateway.sql.system import is_harmless, system_schema
-
-# Builtins in FROM and the names of their columns; None is the alias, or the function's
-# own name (``chooseScalarFunctionAlias``). Others give columns that are not known.
-_COLUMNS: Mapping[str, tuple[str | None, ...]] = {
-    "generate_series": (None,),
-    "generate_subscripts": (None,),
-    "json_array_elements": ("value",),
-    "json_array_elements_text": ("value",),
-    "json_each": ("key", "value"),
-    "json_each_text": ("key", "value"),
-    "json_object_keys": (None,),
-    "jsonb_array_elements": ("value",),
-    "jsonb_array_elements_text": ("value",),
-    "jsonb_each": ("key", "value"),
-    "jsonb_each_text": ("key", "value"),
-    "jsonb_object_keys": (None,),
-    "jsonb_path_query": (None,),
-    "regexp_matches": (None,),
-    "regexp_split_to_table": (None,),
-    "string_to_table": (None,),
-}
 
 
 class Sources(Expressions):
@@ -225,7 +204,7 @@ class Sources(Expressions):
             taint = self._rows(call, level)
             taints.append(taint)
             declared = definitions.get("List", {}).get("items") or body.get("coldeflist", [])
-            names = _returned_names(call, alias if len(body["functions"]) == 1 else None)
+            names = returned_names(call, alias if len(body["functions"]) == 1 else None)
             if declared:
                 fields += [Field(d["ColumnDef"]["colname"], taint) for d in declared]
             elif names is not None:
@@ -371,19 +350,6 @@ def _merged(one: Shape, two: Shape) -> Shape:
         for a, b in zip(one.fields, two.fields, strict=True)
     )
     return Shape(fields, None, mixed([one.control, two.control]))
-
-
-def _returned_names(call: Node, alias: str | None) -> list[str] | None:
-    """The columns of a builtin in FROM; None if they are not known."""
-    names = [part["String"]["sval"] for part in call.get("FuncCall", {}).get("funcname", [])]
-    if not names or names[:-1] not in ([], ["pg_catalog"]):
-        return None
-    arguments = call["FuncCall"].get("args", [])
-    if names[-1] == "unnest":
-        # Several arguments are several functions, so the alias names none of them.
-        return [alias or "unnest"] if len(arguments) == 1 else ["unnest"] * len(arguments)
-    columns = _COLUMNS.get(names[-1])
-    return None if columns is None else [c or alias or names[-1] for c in columns]
 
 
 def _call_name(call: Node) -> str:

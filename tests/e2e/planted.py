@@ -1,0 +1,120 @@
+"""What was planted, how it could leave in disguise, and the queries that try."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.e2e.scene import CANARIES
+
+End = Literal["runs", "held", "refused"]
+
+_SECTION = re.compile(r"\[(runs|held|refused)( etl)?: (.+)\]")
+_IN_GRAMS = ("first", "last", "last2", "ssn", "ssn2", "phone")
+_IN_WORDS = ("unknown", "json", "note")
+_GRAM_CHARS = 6
+_WORD = re.compile(r"[a-z]{7,}")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One line of ``planted_queries.txt``.
+
+    Attributes:
+        end: what becomes of it without a grant.
+        etl_only: the reading role may not do it at all.
+        kind: the section's own name.
+        sql: the canaries filled in.
+    """
+
+    end: End
+    etl_only: bool
+    kind: str
+    sql: str
+
+
+def _queries() -> Iterator[Query]:
+    end: End = "refused"
+    etl_only, kind = False, ""
+    for line in (Path(__file__).parent / "planted_queries.txt").read_text().splitlines():
+        if section := _SECTION.fullmatch(line):
+            end = section[1]  # type: ignore[assignment]  # the pattern has these three only
+            etl_only, kind = bool(section[2]), section[3]
+        elif line and not line.startswith("#"):
+            yield Query(end, etl_only, kind, _filled(line))
+
+
+def _filled(line: str) -> str:
+    for name, value in CANARIES.items():
+        line = line.replace("{" + name + "}", value)
+    return line
+
+
+QUERIES = tuple(_queries())
+
+
+def _disguises(value: str) -> Iterator[bytes]:
+    """A value and what simple functions make of it; lower case, as the search is."""
+    raw = value.encode()
+    for each in (value, value[::-1], value.replace("-", "")):
+        yield each.lower().encode()
+    for written in (raw, raw.upper(), raw.lower()):
+        yield written.hex().encode()
+        yield hashlib.md5(written).hexdigest().encode()
+        yield hashlib.sha256(written).hexdigest().encode()
+        # Without the last, padded characters; shifts would cut other bytes.
+        yield base64.b64encode(written)[: len(written) * 4 // 3 - 1].lower()
+
+
+def _grams(value: str) -> Iterator[bytes]:
+    """Every piece of six characters, there and back."""
+    for text in (value.lower(), value.lower()[::-1]):
+        for start in range(len(text) - _GRAM_CHARS + 1):
+            yield text[start : start + _GRAM_CHARS].encode()
+
+
+def _words(value: str) -> Iterator[bytes]:
+    """Every long word, there and back."""
+    for word in _WORD.findall(value):
+        yield from (word.encode(), word[::-1].encode())
+
+
+def _dates(iso: str) -> Iterator[bytes]:
+    year, month, day = iso.split("-")
+    yield from (f"{month}/{day}/{year}".encode(), f"{day}.{month}.{year}".encode())
+    yield from (f"{year}{month}{day}".encode(), iso[:7].encode())
+
+
+def _traces(name: str, value: str) -> Iterator[bytes]:
+    yield from _disguises(value)
+    if name in _IN_GRAMS:
+        yield from _grams(value)
+    if name in _IN_WORDS:
+        yield from _words(value)
+    if name == "email":
+        yield from value.encode().split(b"@")
+    if name == "birth":
+        yield from _dates(value)
+
+
+TRACES: dict[bytes, str] = {
+    trace: name for name, value in CANARIES.items() for trace in _traces(name, value)
+}
+"""Every trace of a canary, in lower case, and the canary's name."""
+
+_SPREAD = 4
+
+
+def traces_in(data: bytes) -> dict[str, list[bytes]]:
+    """The canaries that ``data`` betrays, each with the traces that were found."""
+    lowered = data.lower()
+    found: dict[str, list[bytes]] = {}
+    for trace, name in TRACES.items():
+        if trace in lowered:
+            found.setdefault(name, []).append(trace)
+    return {name: found[name][:_SPREAD] for name in found}
