@@ -1,30 +1,83 @@
-"""Catalogs of live targets: what decisions rest on, read anew for each session."""
+"""Catalogs of live targets: kept, and checked by fingerprint before each decision.
+
+One cheap query a decision; the whole is read anew only after a change.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
-from gateway.edge.upstream import Upstream, query
+from gateway.edge import upstream as up
+from gateway.edge.upstream import Connection, Upstream
 from gateway.errors import TargetUnavailable
 from gateway.sql.catalog import Catalog
-from gateway.sql.catalog_queries import CATALOG, build_catalog
+from gateway.sql.catalog_queries import CATALOG, FINGERPRINT, build_catalog
 
 
-async def load_catalog(upstream: Upstream, target: str, overrides: Mapping[str, str]) -> Catalog:
-    """Read a target's catalog in one statement, under the search path that the guard pins.
+class CatalogReader:
+    """Keeps one connection of the reader login, and the catalog that it read last.
 
     Args:
-        upstream: the login to read with; the reader's suffices.
-        target: the target's name in the configuration.
-        overrides: the configuration's classification, see ``gateway.core.phi.classify``.
-
-    Raises:
-        TargetUnavailable: the target does not answer, or its answer cannot be read.
+        upstream: the target, with its reader login.
+        target: its name in the configuration.
+        overrides: the configuration's classification.
     """
-    rows = [_pair(row) for row in await query(upstream, CATALOG)]
-    catalog = build_catalog(rows, target, upstream.database, overrides)
-    return replace(catalog, search_path=tuple(upstream.search_path))
+
+    def __init__(self, upstream: Upstream, target: str, overrides: Mapping[str, str]) -> None:
+        self._upstream = upstream
+        self._target = target
+        self._overrides = dict(overrides)
+        self._connection: Connection | None = None
+        self._catalog: Catalog | None = None
+        self._lock = asyncio.Lock()
+
+    async def current(self) -> Catalog:
+        """The catalog as the server's own fingerprint says it is now.
+
+        Raises:
+            TargetUnavailable: the server cannot be asked.
+        """
+        async with self._lock:
+            rows = await self._ask(FINGERPRINT)
+            fingerprint = rows[0][0] if len(rows) == 1 else None
+            if self._catalog is None or self._catalog.fingerprint != fingerprint:
+                self._catalog = await self._read()
+            return self._catalog
+
+    async def close(self) -> None:
+        """Let go of the connection; the next question makes a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _read(self) -> Catalog:
+        rows = [_pair(row) for row in await self._ask(CATALOG)]
+        found = build_catalog(rows, self._target, self._upstream.database, self._overrides)
+        return replace(found, search_path=tuple(self._upstream.search_path))
+
+    async def _ask(self, sql: str) -> list[tuple[str | None, ...]]:
+        """Ask on the kept connection; one that went away since is replaced once."""
+        if self._connection is not None:
+            try:
+                return await self._asked(self._connection, sql)
+            except TargetUnavailable:
+                await self.close()
+        self._connection = await up.connect(self._upstream)
+        return await self._asked(self._connection, sql)
+
+    async def _asked(self, connection: Connection, sql: str) -> list[tuple[str | None, ...]]:
+        try:
+            async with asyncio.timeout(self._upstream.timeout_s):
+                return await up.ask(connection, sql)
+        except (OSError, TimeoutError) as error:
+            await self.close()
+            raise TargetUnavailable(
+                "the target does not answer the gateway's own question",
+                "Check that the server runs",
+                rule="target.unreachable",
+            ) from error
 
 
 def _pair(row: tuple[str | None, ...]) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,6 +93,7 @@ class Sessions:
         self._casts_dir = casts_dir
         self._digest_key = digest_key
         self._running = 0
+        self._by_identity: Counter[str] = Counter()
 
     async def serve(self, channel: Channel) -> None:
         """Serve one channel to its end; whatever fails is told and ends in a closed gate."""
@@ -119,7 +121,8 @@ class Sessions:
             told = f"{what} is refused: Tollhouse carries commands only, keys stay home"
             await channel.send(notice.remark(told, as_json=options.as_json), stderr=True)
         if channel.admission.target == "gateway":
-            await self._desk.serve(channel, options.as_json, options.why)
+            channel.ignore_input()
+            await _while_there(channel, self._desk.serve(channel, options.as_json, options.why))
             return
         target = self._config.find_target(channel.admission.target)
         if target is None:
@@ -201,6 +204,8 @@ class Sessions:
             line = line_of(channel.command)
             if line.form == "script":
                 line = replace(line, text=await self._script(channel))
+            else:
+                channel.ignore_input()
         except BadCommand as error:
             raw = (channel.command or "").encode("utf-8", "surrogateescape")
             return Unjudgeable(Line(text=raw, form="single"), error)
@@ -234,6 +239,20 @@ def line_of(command: str) -> Line:
         stop_on_error=flags.on_error_stop,
         quiet=flags.quiet,
     )
+
+
+async def _while_there(channel: Channel, work: Coroutine[None, None, None]) -> None:
+    """Do something for a client until it leaves; then nobody waits for it any more."""
+    task = asyncio.ensure_future(work)
+    left = asyncio.ensure_future(channel.gone.wait())
+    try:
+        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        left.cancel()
+        await asyncio.gather(task, left, return_exceptions=True)
 
 
 async def _watch(channel: Channel, runner: Runner) -> None:

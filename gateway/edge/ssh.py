@@ -81,6 +81,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._chan: asyncssh.SSHServerChannel[bytes] | None = None
         self._input = bytearray()
         self._arrived = asyncio.Event()
+        self._input_limit_bytes = STDIN_HIGH_WATER_BYTES
+        self._ignores_input = False
         self._eof = False
         self._may_write = asyncio.Event()
         self._may_write.set()
@@ -144,8 +146,10 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Keep input until it is read; a client that floods is slowed down."""
+        if self._ignores_input:
+            return
         self._input += data
-        if len(self._input) > STDIN_HIGH_WATER_BYTES and self._chan is not None:
+        if len(self._input) > self._input_limit_bytes and self._chan is not None:
             self._chan.pause_reading()
         self._arrived.set()
 
@@ -156,11 +160,26 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return True
 
     async def read_all(self, limit_bytes: int) -> bytes | None:
-        """All of stdin up to its end, or None if it is larger than the limit."""
+        """All of stdin up to its end, or None if it is larger than the limit.
+
+        Nothing if the client leaves before the end: half a script is another script.
+        """
+        self._input_limit_bytes = limit_bytes
+        if self._chan is not None:
+            self._chan.resume_reading()
         while not self._eof and not self.gone.is_set() and len(self._input) <= limit_bytes:
             self._arrived.clear()
             await self._arrived.wait()
-        return None if len(self._input) > limit_bytes else bytes(self._input)
+        found = None if len(self._input) > limit_bytes else bytes(self._input)
+        self.ignore_input()
+        return found if self._eof or found is None else b""
+
+    def ignore_input(self) -> None:
+        """Drop what the client sends from here on; were it left unread, its leaving would be too."""
+        self._ignores_input = True
+        self._input.clear()
+        if self._chan is not None:
+            self._chan.resume_reading()
 
     # Output
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from gateway.config import GatewayConfig, Login, Target
 from gateway.credentials import EnvironmentSource, FileSource, NoPassword, PasswordSource
-from gateway.edge.catalog_reader import CatalogReader
+from gateway.edge.catalogs import CatalogReader
 from gateway.edge.upstream import Upstream
 from gateway.errors import Denied
 from gateway.sql.catalog import Catalog

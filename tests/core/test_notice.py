@@ -13,7 +13,6 @@ from gateway.core import notice
 from gateway.core.action import Action, Facts
 from gateway.core.approval import BoundFields, Request, Ticket, open_ticket
 from gateway.core.events import Judgement, Line
-from gateway.core.identity import Identity
 from gateway.core.mask import masked_message
 from gateway.core.plan import ColumnPlan, Parsed, ResultPlan, Unit
 from gateway.core.verdict import Approval, Verdict
@@ -180,7 +179,3 @@ def test_masked_columns_of_all_statements_and_unknown_ones() -> None:
 
 def test_empty_lines_are_left_out() -> None:
     assert notice.words("one", "", "two").data == b"tollhouse: one\n  two\n"
-
-
-def test_an_identity_is_only_a_name() -> None:
-    assert isinstance(ETL, Identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,10 +35,23 @@ class Connection:
     def run(
         self, *command: str, script: str | bytes = b"", env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        """One channel: a command, or a script on stdin where there is none."""
-        return self.scene.ssh(
-            self.destination, *command, script=script, env=env, options=self.options
+        """One channel: a command, or a script on stdin where there is none.
+
+        The variables go by SendEnv: on a shared connection OpenSSH sends the first
+        client's SetEnv for everyone.
+        """
+        sent = env or {}
+        options = [*self.options, *(part for name in sent for part in ("-o", f"SendEnv={name}"))]
+        done = subprocess.run(
+            self.scene.ssh_command(self.destination, *command, options=options),
+            input=script.encode() if isinstance(script, str) else script,
+            capture_output=True,
+            check=False,
+            env={**os.environ, **sent},
+            timeout=60,
         )
+        self.scene.client_bytes += [done.stdout, done.stderr]
+        return done
 
     def is_open(self) -> bool:
         """Whether the connection that was made first still stands."""

@@ -23,7 +23,7 @@ from tests.e2e.scene import CANARIES, DATABASE, Scene
 from tests.servers import MAJORS, server
 
 MARKER = "th_planted_marker"
-"""A column's name that clients type, no secret: it proves that the search looks where records lie."""
+"""A column's name that clients type, no secret: the search looks where records lie."""
 
 _JSON = {"TOLLHOUSE_JSON": "1"}
 _CODES = {"runs": (0, 1), "held": (75,), "refused": (64, 77)}
