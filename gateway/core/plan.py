@@ -52,12 +52,16 @@ class ResultPlan:
             generic text, because errors quote values.
         returns: ``rows``, only a command ``tag``, or ``copy``.
         copy: set when returns is ``copy``.
+        counts_rows: the command tag counts every row that the statement changes, or
+            it changes none. False for a writing WITH, a call, TRUNCATE, and a target
+            with rules or triggers. Rows that foreign keys cascade to are in no tag.
     """
 
     columns: tuple[ColumnPlan, ...] | None
     touches_phi: bool
     returns: Literal["rows", "tag", "copy"]
     copy: CopyOut | None = None
+    counts_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,12 @@ class CatalogReader:
                 "Check that the server runs",
                 rule="target.unreachable",
             ) from error
+        except BaseException:
+            # Refused, or cancelled because the client left: the rest of this answer is still
+            # to come, and the next question must not take it for its own.
+            self._connection = None
+            connection.writer.transport.abort()
+            raise
 
 
 def _pair(row: tuple[str | None, ...]) -> tuple[str, str]:

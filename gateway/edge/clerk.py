@@ -9,6 +9,7 @@ from gateway.edge.door import Admission
 from gateway.edge.judging import Judges
 from gateway.edge.ledger import Ledger
 from gateway.edge.ticketing import TicketLeaves
+from gateway.errors import Denied
 
 WAIT_SLICE_S = 30.0
 """How long one wait for a ticket lasts before its time is looked at again."""
@@ -52,9 +53,10 @@ class Clerk:
         """A grant for exactly this line if there is one, else the ticket it waits under.
 
         Raises:
-            Denied: nobody could ever grant it.
+            Denied: nobody could ever grant it, or a limit of rows could not be kept.
             RecorderFault: the store cannot be read or written.
         """
+        check_countable(judgement)
         store, now = self._ledger.store, self._ledger.now()
         identity = self._admission.identity
         tickets = await store.open_tickets(identity.id, self._admission.target)
@@ -85,3 +87,29 @@ class Clerk:
             found = await self._ledger.store.wait_ticket(ticket.id, WAIT_SLICE_S)
             ticket = expire(found, self._ledger.now())
         return claim(ticket, judgement.fields, self._ledger.now())
+
+
+def check_countable(judgement: Judgement) -> None:
+    """Refuse a line whose changed rows the guard could not count, where a rule limits them.
+
+    The guard counts by command tags inside a transaction of its own. Rows that foreign
+    keys cascade to are in no tag (docs/threats.md).
+
+    Raises:
+        Denied: rule ``grant.uncountable``.
+    """
+    if all(approval.max_rows is None for approval in judgement.verdict.approvals):
+        return
+    parsed = judgement.parsed
+    if any(action.kind == "transaction" for action in parsed.actions):
+        what = "a line with transaction statements"
+    elif any(not result.counts_rows for unit in parsed.units for result in unit.results):
+        what = "a statement that changes rows its command tag does not count"
+    else:
+        return
+    raise Denied(
+        f"the rule that asks limits the rows, and {what} cannot be held to it",
+        "Send plain INSERT, UPDATE, DELETE or MERGE statements, without a writing WITH and "
+        "without BEGIN and COMMIT.",
+        rule="grant.uncountable",
+    )

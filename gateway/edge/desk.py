@@ -271,8 +271,7 @@ def _vote_arguments(arguments: Sequence[str]) -> tuple[str, str]:
         case [ticket, option, *words] if option.startswith("--reason=") and option[9:].strip():
             return ticket, " ".join([option.removeprefix("--reason="), *words])
         case _:
-            pass
-    _bad('A vote needs a ticket and a reason: approve T-7 --reason "…"')
+            _bad('A vote needs a ticket and a reason: approve T-7 --reason "…"')
 
 
 def _none(arguments: Sequence[str]) -> None:

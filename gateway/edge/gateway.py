@@ -25,6 +25,7 @@ from gateway.edge.desk import Desk
 from gateway.edge.door import Door
 from gateway.edge.enrol import Enrolment
 from gateway.edge.execution import Executions
+from gateway.edge.internal import loop_fault
 from gateway.edge.issuers import Issuers
 from gateway.edge.judging import Judges
 from gateway.edge.ledger import Ledger
@@ -74,6 +75,8 @@ async def serving(config: GatewayConfig) -> AsyncIterator[Gateway]:
         TargetUnavailable: no psql that can be locked is installed.
     """
     harden_process()
+    # Its default would print exceptions with their text, which may quote a cell.
+    asyncio.get_running_loop().set_exception_handler(loop_fault)
     policies = Policies.load(read_policies(config.policy.dir))
     # On this thread: children die with the thread that started their zygote.
     level = choose(config.sandbox.required)
@@ -237,8 +240,8 @@ def _keep(
     """Checkpoints at their interval; once a minute expiries and refused logins."""
 
     def failed(fault: RecorderFault) -> None:
+        gateway.failed.set()  # before the words: a full disk may take those neither
         log.error("record.failed", rule=fault.rule, reason=fault.reason)
-        gateway.failed.set()
 
     async def keep_house() -> None:
         leaves = TicketLeaves(gateway.ledger)

@@ -6,7 +6,10 @@ in our code cannot.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
@@ -30,3 +33,17 @@ def internal_fault(error: BaseException, doing: str) -> GatewayFault:
         "Nothing more runs in this session; the gateway's log names the place",
         rule="gateway.internal",
     )
+
+
+def loop_fault(loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+    """What the event loop does with an exception that nobody took; its own way prints the text.
+
+    Args:
+        loop: the running one.
+        context: see ``loop.call_exception_handler``.
+    """
+    error = context.get("exception")
+    if error is None:
+        log.error("internal.fault", kind="none", doing="the event loop", where=[])
+    else:
+        internal_fault(error, "the event loop")

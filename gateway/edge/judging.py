@@ -110,9 +110,7 @@ class Judges:
         )
 
 
-def _login(
-    target: Target, parsed: Parsed
-) -> tuple[Literal["reader", "writer"], str | None]:
+def _login(target: Target, parsed: Parsed) -> tuple[Literal["reader", "writer"], str | None]:
     if not parsed.writes:
         return "reader", target.reader.user
     return "writer", target.writer.user if target.writer is not None else None

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from gateway.edge.door import Admission
 from gateway.edge.ledger import Ledger
 from gateway.edge.ticketing import TicketLeaves
 from gateway.errors import RecorderFault, TollhouseError
+from gateway.sql.shown import shown
 from gateway.store import SessionRecord
 from recorder.cast import Code
 from recorder.errors import RecorderError
@@ -39,6 +41,11 @@ HEAD_EVERY_S = 1.0
 
 SYNC_BYTES = 512 * 1024
 """And after this much, before the writer's own buffer fills and blocks the loop."""
+
+UNREAD_SHOWN_BYTES = 16 * 1024
+"""How much is shown of a line that could not be judged; its size and digest cover all of it."""
+
+_CUT_WORD = re.compile(rb"[\w./-]+\Z")
 
 
 class Recording:
@@ -230,10 +237,8 @@ class Recording:
             raise failure
 
     def _decided(self, line: Line, judgement: Judgement | None, verdict: Verdict) -> dict[str, Any]:
-        from gateway.sql.shown import shown
-
         parsed = judgement.parsed if judgement is not None else None
-        command = parsed.shown if parsed is not None else shown(line.text, touches_phi=True)
+        command = parsed.shown if parsed is not None else _shown_unread(line.text)
         facts = verdict_json(verdict, None, parsed.actions if parsed else (), [])
         del facts["masked_columns"]
         return facts | {
@@ -291,6 +296,17 @@ class Recording:
             self._headed_s = time.monotonic()
             self._unsynced_bytes = 0
             return await _on_disk(seal)
+
+
+def _shown_unread(text: bytes) -> str:
+    """A line that nobody could judge, cut where it is long: a bomb must not occupy the loop.
+
+    The cut is said, and never leaves the beginning of a number that would be masked whole.
+    """
+    if len(text) <= UNREAD_SHOWN_BYTES:
+        return shown(text, touches_phi=True)
+    head = _CUT_WORD.sub(b"", text[:UNREAD_SHOWN_BYTES])
+    return f"{shown(head, touches_phi=True)} … ({len(text) - len(head)} more bytes)"
 
 
 def _marker(note: Mapping[str, str], ticket: str | None) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,15 +24,13 @@ from gateway.edge.execution import Executions
 from gateway.edge.internal import internal_fault
 from gateway.edge.judging import Judges
 from gateway.edge.ledger import Ledger
+from gateway.edge.places import Places
 from gateway.edge.recording import Recording
 from gateway.edge.runner import Runner
 from gateway.edge.ssh import Channel
-from gateway.errors import BadCommand, GatewayFault, TollhouseError
+from gateway.errors import BadCommand, TollhouseError
 
 MAX_REASON_CHARS = 500
-
-SHARE = 2
-"""One identity may hold this part of all sessions, so that it cannot lock out the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +89,7 @@ class Sessions:
         self._desk = desk
         self._casts_dir = casts_dir
         self._digest_key = digest_key
-        self._running = 0
-        self._by_identity: Counter[str] = Counter()
+        self._places = Places(config.limits.sessions)
 
     async def serve(self, channel: Channel) -> None:
         """Serve one channel to its end; whatever fails is told and ends in a closed gate."""
@@ -137,27 +133,8 @@ class Sessions:
                 f'Send one command (ssh {target.name}@… "select 1") or a script on stdin',
                 rule="channel.prompt",
             )
-        if self._running >= self._config.limits.sessions:
-            raise GatewayFault(
-                "This gateway serves as many sessions as it may",
-                "Try again in a moment; [limits] sessions sets how many",
-                rule="limits.sessions",
-            )
-        asker = channel.admission.identity.id
-        if self._by_identity[asker] >= max(1, self._config.limits.sessions // SHARE):
-            raise GatewayFault(
-                "You have as many sessions as one identity may have",
-                f"End some first; it is one part in {SHARE} of [limits] sessions",
-                rule="limits.identity-sessions",
-            )
-        self._running += 1
-        self._by_identity[asker] += 1
-        try:
+        with self._places.taken(channel.admission.identity.id):
             await self._run(channel, target, options)
-        finally:
-            self._running -= 1
-            self._by_identity[asker] -= 1
-            self._by_identity += Counter()  # forgets those that have none left
 
     async def _run(self, channel: Channel, target: Target, options: Options) -> None:
         session_id = f"s-{self._ledger.now():%Y%m%d}-{secrets.token_hex(8)}"

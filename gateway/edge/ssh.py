@@ -17,6 +17,7 @@ from asyncssh.constants import OPEN_ADMINISTRATIVELY_PROHIBITED
 
 from gateway.core.mask import Masked
 from gateway.edge.door import Admission, Door
+from gateway.edge.lobby import Lobby
 
 MAX_CHANNELS = 10
 """Channels on one connection at a time; OpenSSH's own MaxSessions."""
@@ -175,7 +176,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return found if self._eof or found is None else b""
 
     def ignore_input(self) -> None:
-        """Drop what the client sends from here on; were it left unread, its leaving would be too."""
+        """Drop what the client sends from here on: nothing will read it."""
         self._ignores_input = True
         self._input.clear()
         if self._chan is not None:
@@ -240,7 +241,10 @@ def _any_exec(
 class Connection(asyncssh.SSHServer):
     """One SSH connection: the door's answer, then its channels."""
 
-    def __init__(self, door: Door, serve: Serve, channels: set[Channel]) -> None:
+    def __init__(self, door: Door, serve: Serve, channels: set[Channel], lobby: Lobby) -> None:
+        self._lobby = lobby
+        self._waits_in_lobby = False
+        self._address = "unknown"
         self._door = door
         self._serve = serve
         self._channels = channels
@@ -255,18 +259,21 @@ class Connection(asyncssh.SSHServer):
         before its key is proved. The door proves first and then explains (docs/decisions/0004).
         """
         self._conn = conn
+        peer = conn.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else "unknown"
+        self._waits_in_lobby = self._lobby.enter(self._address)
+        if not self._waits_in_lobby:
+            conn.abort()
         setattr(conn, "validate_public_key", self._validate)  # noqa: B010  # a seam of ours, see the ADR
 
     async def _validate(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
         assert self._conn is not None
-        peer = self._conn.get_extra_info("peername")
-        address = str(peer[0]) if peer else "unknown"
         answer = await self._door.knock(
             username=username,
             key_data=key_data,
             signed=session_id(self._conn) + msg if msg else b"",
             signature=signature,
-            address=address,
+            address=self._address,
         )
         if answer.banner:
             self._conn.send_auth_banner(answer.banner)
@@ -277,6 +284,19 @@ class Connection(asyncssh.SSHServer):
     def begin_auth(self, username: str) -> bool:
         """Everyone must authenticate."""
         return True
+
+    def auth_completed(self) -> None:
+        """Let in: others may wait in its place."""
+        self._leave_lobby()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gone, perhaps before it was let in."""
+        self._leave_lobby()
+
+    def _leave_lobby(self) -> None:
+        if self._waits_in_lobby:
+            self._waits_in_lobby = False
+            self._lobby.leave(self._address)
 
     def public_key_auth_supported(self) -> bool:
         """The only method there is; passwords and the like are off in ``listen``."""
@@ -358,8 +378,9 @@ async def listen(
     """
     # asyncssh logs commands and environments at INFO; they may hold PHI.
     asyncssh.set_log_level(logging.CRITICAL)
+    lobby = Lobby()
     return await asyncssh.create_server(
-        lambda: Connection(door, serve, channels),
+        lambda: Connection(door, serve, channels, lobby),
         host,
         port,
         server_host_keys=[(host_key, host_certificate) if host_certificate else host_key],

@@ -11,9 +11,10 @@ from gateway.errors import Denied
 from gateway.sql.catalog import Catalog
 from gateway.sql.copying import copy_out
 from gateway.sql.deeds import Deed, Deeds, Reading, Returns
+from gateway.sql.limits import SqlLimits
 from gateway.sql.queries import QUERIES, QueryReader, Scope
 from gateway.sql.relations import find, resolve
-from gateway.sql.settings import is_safe_to_set, is_safe_to_show, unsafe_modes
+from gateway.sql.settings import is_safe_change, is_safe_to_show, unsafe_modes
 from gateway.sql.statements import OBJECT_KINDS, UTILITY, Rule, objects_of
 from gateway.sql.walk import STATEMENTS, Node, children, range_parts, strings
 
@@ -56,26 +57,28 @@ _HOLDS_QUERY: Final = frozenset(
 _ANSWERS_ROWS: Final = frozenset({"FetchStmt", "ExecuteStmt"})
 
 
-def read_statement(node: Node, catalog: Catalog) -> Reading:
+def read_statement(node: Node, catalog: Catalog, limits: SqlLimits | None = None) -> Reading:
     """What one statement would do, from its whole tree.
 
     Args:
         node: the statement at the root.
         catalog: what its names mean.
+        limits: how far a SET may go; the defaults if None.
 
     Raises:
         Denied: the statement, a node, a function, an operator, a relation or an option
             is not known or not taken here (rules ``sql.*``).
         BadCommand: a form that the gateway does not carry.
     """
-    return _StatementReader(catalog).read(node)
+    return _StatementReader(catalog, limits or SqlLimits()).read(node)
 
 
 class _StatementReader:
     """Reads one statement."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, limits: SqlLimits) -> None:
         self._catalog = catalog
+        self._limits = limits
         self._deeds = Deeds()
         self._queries = QueryReader(catalog, self._deeds)
         self._readers: dict[str, Callable[[Node], Reading]] = {
@@ -126,7 +129,7 @@ class _StatementReader:
 
     def _explain(self, node: Node) -> Reading:
         (inner,) = (child for child in children(node) if child.field == "query")
-        explained = _StatementReader(self._catalog).read(inner)
+        explained = _StatementReader(self._catalog, self._limits).read(inner)
         about = [deed for deed in explained.deeds if deed.kind in _RELATIONS]
         for deed in about:
             self._deeds.add(replace(deed, verb="explain"))
@@ -164,7 +167,8 @@ class _StatementReader:
             self._deeds.add(Deed("set", "setting", "transaction", setting_safe=safe))
         else:
             name = str(node.fields.get("name", "")).lower()
-            self._deeds.add(Deed("set", "setting", name, setting_safe=is_safe_to_set(name)))
+            safe = is_safe_change(node.fields, self._limits.statement_timeout_ms)
+            self._deeds.add(Deed("set", "setting", name, setting_safe=safe))
         return self._done()
 
     def _show(self, node: Node) -> Reading:
@@ -232,10 +236,11 @@ class _StatementReader:
     def _nested(self, node: Node) -> None:
         """Read the statements inside: the query of CREATE TABLE AS, the body of a rule."""
         for child in children(node):
-            if child.kind in QUERIES:
+            if child.kind in QUERIES or child.field == "params":  # EXECUTE runs its arguments
                 self._queries.read(child, Scope())
             elif child.kind in STATEMENTS - {"ReturnStmt"}:
-                self._deeds.add_all(_StatementReader(self._catalog).read(child).deeds)
+                inner = _StatementReader(self._catalog, self._limits)
+                self._deeds.add_all(inner.read(child).deeds)
             else:
                 self._nested(child)
 

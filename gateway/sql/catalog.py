@@ -66,8 +66,10 @@ class Relation:
         oid: the server's, or a made-up one for a catalog from DDL.
         columns: by attnum, dropped ones left out.
         definition: the SELECT of a view or materialised view, else None.
-        side_effects: it carries rules or triggers, so that naming it may run more
-            than the statement says.
+        side_effects: writing to it may run more than the statement says: rules, triggers,
+            or users' functions and operators in defaults, generated columns, checks,
+            domains, indexes, partition keys or row security; of its own, its partitions
+            and children, of tables that its foreign keys cascade to, or under a view.
     """
 
     schema: str

@@ -66,10 +66,29 @@ def candidates(schema: str | None, name: str, catalog: Catalog) -> tuple[Functio
 
 def attribute_actions(name: str, catalog: Catalog) -> tuple[Action, ...]:
     """What ``row.name`` may do if ``name`` is no column: PostgreSQL calls ``name(row)``."""
-    return tuple(
-        _call(function)
-        for function in candidates(None, name, catalog)
-        if function.arguments and "," not in function.arguments
+    # More arguments than one may have defaults, which the catalog does not tell.
+    return tuple(_call(f) for f in candidates(None, name, catalog) if f.arguments)
+
+
+def field_calls(name: str, catalog: Catalog) -> tuple[Action, ...]:
+    """What ``value.name`` may do if the gate knows no such column: ``name(value)``.
+
+    Returns:
+        As ``call_actions``; a reviewed builtin that a user's function could capture
+        gives a ``call``, because it may be either.
+
+    Raises:
+        Denied: no list knows the function (rule ``sql.function``).
+    """
+    own = attribute_actions(name, catalog)
+    if own or name in REVIEWED:
+        return own
+    raise Denied(
+        f"{shown_name(name)} is not a column that the gate knows there, so PostgreSQL may call "
+        "a function of that name",
+        "Check the name; else write the column without what is before the dot, or give the "
+        "relation a list of column names (AS t(a, b)).",
+        "sql.function",
     )
 
 

@@ -17,18 +17,22 @@ from gateway.errors import Denied
 from gateway.sql.actions import READ_VERBS, read_statement
 from gateway.sql.catalog import Catalog, Relation
 from gateway.sql.copying import copy_out
-from gateway.sql.deeds import Deed, Reading
+from gateway.sql.deeds import Deed, Deeds, Reading
+from gateway.sql.explain import refuse_analyze
+from gateway.sql.functions import field_calls
 from gateway.sql.grammar import RawStatement, check_encoding, parse, too_deep
 from gateway.sql.lexing import SqlUnreadable, place_of, split
 from gateway.sql.limits import SqlLimits
 from gateway.sql.lineage import Trace, trace
+from gateway.sql.lineage.fields import attribute_names
 from gateway.sql.shown import shown
 from gateway.sql.statements import DDL_VERBS
-from gateway.sql.walk import Node, check_depth
+from gateway.sql.walk import Node, check_depth, walk
 
 _EVERY_INFLUENCE: Final[frozenset[Influence]] = frozenset(get_args(Influence))
 _ROW_VERBS: Final = frozenset({"select", "insert", "update", "delete", "merge"})
 _COLUMN_VERBS: Final = _ROW_VERBS | {"explain", "copy-out", "lock"}
+_ROW_STATEMENTS: Final = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 _NOTHING: Final = Trace((), frozenset(), frozenset(), {}, touches_phi=False)
 
 
@@ -103,10 +107,13 @@ def _statement(
     if not check_depth(node, limits.nodes):
         raise too_deep()
     try:
-        reading = read_statement(node, catalog)
+        reading = read_statement(node, catalog, limits)
     except RecursionError as error:
         raise too_deep() from error
     followed = _trace(unit[statement.start : statement.end], statement, reading, catalog)
+    reading = _with_calls(reading, followed, catalog)
+    if statement.kind == "ExplainStmt" and followed.influences:
+        refuse_analyze(statement.fields)
     touches_phi = (
         followed.touches_phi
         or reading.leaky
@@ -114,16 +121,40 @@ def _statement(
         or any(_speaks(deed) for deed in reading.deeds)
     )
     actions = [_action(deed, followed) for deed in reading.deeds]
-    return actions, _result(statement.kind, reading, followed, touches_phi, limits)
+    result = _result(statement.kind, reading, followed, touches_phi, limits)
+    return actions, replace(result, counts_rows=_counts_rows(node, reading))
 
 
 def _trace(text: bytes, statement: RawStatement, reading: Reading, catalog: Catalog) -> Trace:
     """Lineage's answer; where it has none, all that the statement names is suspected."""
     if reading.traceable:
         return trace(statement.tree, text.decode("utf-8"), catalog)
+    found = _NOTHING
     if reading.opaque or any(deed.phi or _masked(deed.relation) for deed in reading.deeds):
-        return _suspicion(reading)
-    return _NOTHING
+        found = _suspicion(reading)
+    if any(deed.verb in DDL_VERBS for deed in reading.deeds):
+        return found  # its expressions are stored, not run; OLD.x and NEW.x are columns
+    return replace(found, calls=frozenset(name for _, name in attribute_names(statement.tree)))
+
+
+def _with_calls(reading: Reading, followed: Trace, catalog: Catalog) -> Reading:
+    """Add what ``row.name`` may call where ``name`` is no column that lineage knows."""
+    deeds = Deeds()
+    deeds.add_all(reading.deeds)
+    for name in sorted(followed.calls):
+        for call in field_calls(name, catalog):
+            deeds.add(Deed(call.verb, call.kind, call.name))
+    return replace(reading, deeds=deeds.all())
+
+
+def _counts_rows(node: Node, reading: Reading) -> bool:
+    """See ``ResultPlan.counts_rows``."""
+    writing = {deed.verb for deed in reading.deeds} - READ_VERBS - {"lock"}
+    if not writing:
+        return True
+    if node.kind not in _ROW_STATEMENTS or not writing <= _ROW_VERBS:
+        return False  # a call, DDL, TRUNCATE, or a query that holds a writing one
+    return sum(below.kind in _ROW_STATEMENTS for below in walk(node)) == 1
 
 
 def _suspicion(reading: Reading) -> Trace:

@@ -23,6 +23,8 @@ class SqlLimits:
             of one operator nest too, one level a link.
         output_columns: most columns of a result; PostgreSQL's own
             MaxTupleAttributeNumber (access/htup_details.h).
+        statement_timeout_ms: what the guard pins on the target, in milliseconds; a SET
+            to more than that is not safe. 0 if it pins none.
     """
 
     statement_bytes: int = 16 * 1024
@@ -32,3 +34,4 @@ class SqlLimits:
     comments: int = 20
     nodes: int = 200
     output_columns: int = 1664
+    statement_timeout_ms: int = 300_000

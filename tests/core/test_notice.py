@@ -114,7 +114,8 @@ def test_a_held_line_in_words() -> None:
     until = NOW + timedelta(days=1)
     assert text == (
         "tollhouse: held [etl-deletes]: deletes PHI rows\n"
-        f"  Ticket T-7 needs approval by 2 of phi-approvers or dba, until {until:%Y-%m-%d %H:%M} UTC.\n"
+        "  Ticket T-7 needs approval by 2 of phi-approvers or dba, "
+        f"until {until:%Y-%m-%d %H:%M} UTC.\n"
         "  Send the same command again once it is granted; to wait for that: "
         "ssh gateway@… wait T-7\n"
     )
@@ -134,10 +135,11 @@ def test_a_held_line_as_json() -> None:
 
 
 def test_hostile_text_can_only_be_read() -> None:
+    asked = replace(ticket(), reason=HOSTILE)
     for text in (
         words(Denied(HOSTILE, HOSTILE, "x")),
         notice.words(HOSTILE, HOSTILE).data.decode(),
-        notice.held(judged(), replace(ticket(), reason=HOSTILE), waits=False, as_json=False).data.decode(),
+        notice.held(judged(), asked, waits=False, as_json=False).data.decode(),
     ):  # fmt: skip
         assert all(char.isprintable() or char == "\n" for char in text)
         assert "a\\u{1b}]0;owned\\u{7}b\\u{202e}c\\u{2028}d\\u{d}e\\u{0}f\\u{200b}g" in text

@@ -30,24 +30,23 @@ class Connection:
     @property
     def options(self) -> list[str]:
         """What makes ssh use the connection; ``-T`` because nobody sits at a terminal."""
-        return ["-T", "-o", "ControlMaster=no", "-o", f"ControlPath={self.control}"]
+        shared = ["-o", f"ControlPath={self.control}", "-o", "SendEnv=TOLLHOUSE_*"]
+        return ["-T", "-o", "ControlMaster=no", *shared]
 
     def run(
         self, *command: str, script: str | bytes = b"", env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         """One channel: a command, or a script on stdin where there is none.
 
-        The variables go by SendEnv: on a shared connection OpenSSH sends the first
-        client's SetEnv for everyone.
+        The variables go by SendEnv, which the first client has to allow: of SetEnv,
+        OpenSSH sends the first client's on every channel of a shared connection.
         """
-        sent = env or {}
-        options = [*self.options, *(part for name in sent for part in ("-o", f"SendEnv={name}"))]
         done = subprocess.run(
-            self.scene.ssh_command(self.destination, *command, options=options),
+            self.scene.ssh_command(self.destination, *command, options=self.options),
             input=script.encode() if isinstance(script, str) else script,
             capture_output=True,
             check=False,
-            env={**os.environ, **sent},
+            env={**os.environ, **(env or {})},
             timeout=60,
         )
         self.scene.client_bytes += [done.stdout, done.stderr]
@@ -65,13 +64,13 @@ def connection(scene: Scene, destination: str) -> Iterator[Connection]:
 
     Args:
         scene: whose gateway.
-        destination: ``target@identity``; logged in anew, so that the certificate lasts.
+        destination: ``target@identity``, logged in already.
     """
-    scene.log_in(destination.partition("@")[2])
     with tempfile.TemporaryDirectory(prefix="mux-") as folder:
         made = Connection(scene, destination, Path(folder) / "control")
-        master = ["-T", "-o", "ControlMaster=yes", "-o", f"ControlPath={made.control}"]
-        first = scene.ssh(destination, "select 1", options=[*master, "-o", "ControlPersist=yes"])
+        # Of an option that is given twice, ssh takes the first.
+        master = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", *made.options]
+        first = scene.ssh(destination, "select 1", options=master)
         assert first.returncode == 0, first.stderr.decode()
         try:
             yield made

@@ -58,30 +58,38 @@ def _filled(line: str) -> str:
 QUERIES = tuple(_queries())
 
 
+def _spelled(text: str) -> Iterator[bytes]:
+    """As it is, in small and in capital letters.
+
+    Not in any mixture: six letters in any case turn up in base64 by chance.
+    """
+    for each in (text, text.lower(), text.upper()):
+        yield each.encode()
+
+
 def _disguises(value: str) -> Iterator[bytes]:
-    """A value and what simple functions make of it; lower case, as the search is."""
-    raw = value.encode()
+    """A value and what simple functions make of it."""
     for each in (value, value[::-1], value.replace("-", "")):
-        yield each.lower().encode()
-    for written in (raw, raw.upper(), raw.lower()):
-        yield written.hex().encode()
-        yield hashlib.md5(written).hexdigest().encode()
-        yield hashlib.sha256(written).hexdigest().encode()
-        # Without the last, padded characters; shifts would cut other bytes.
-        yield base64.b64encode(written)[: len(written) * 4 // 3 - 1].lower()
+        yield from _spelled(each)
+    for written in _spelled(value):
+        for digest in (hashlib.md5(written), hashlib.sha256(written)):
+            yield from _spelled(digest.hexdigest())
+        yield from _spelled(written.hex())
+        # Without the last, padded characters.
+        yield base64.b64encode(written)[: len(written) * 4 // 3 - 1]
 
 
 def _grams(value: str) -> Iterator[bytes]:
     """Every piece of six characters, there and back."""
-    for text in (value.lower(), value.lower()[::-1]):
+    for text in (value, value[::-1]):
         for start in range(len(text) - _GRAM_CHARS + 1):
-            yield text[start : start + _GRAM_CHARS].encode()
+            yield from _spelled(text[start : start + _GRAM_CHARS])
 
 
 def _words(value: str) -> Iterator[bytes]:
     """Every long word, there and back."""
     for word in _WORD.findall(value):
-        yield from (word.encode(), word[::-1].encode())
+        yield from (*_spelled(word), *_spelled(word[::-1]))
 
 
 def _dates(iso: str) -> Iterator[bytes]:
@@ -97,7 +105,8 @@ def _traces(name: str, value: str) -> Iterator[bytes]:
     if name in _IN_WORDS:
         yield from _words(value)
     if name == "email":
-        yield from value.encode().split(b"@")
+        for part in value.split("@"):
+            yield from _spelled(part)
     if name == "birth":
         yield from _dates(value)
 
@@ -105,16 +114,15 @@ def _traces(name: str, value: str) -> Iterator[bytes]:
 TRACES: dict[bytes, str] = {
     trace: name for name, value in CANARIES.items() for trace in _traces(name, value)
 }
-"""Every trace of a canary, in lower case, and the canary's name."""
+"""Every trace of a canary, and the canary's name."""
 
-_SPREAD = 4
+_AROUND_BYTES = 30
 
 
-def traces_in(data: bytes) -> dict[str, list[bytes]]:
-    """The canaries that ``data`` betrays, each with the traces that were found."""
-    lowered = data.lower()
-    found: dict[str, list[bytes]] = {}
-    for trace, name in TRACES.items():
-        if trace in lowered:
-            found.setdefault(name, []).append(trace)
-    return {name: found[name][:_SPREAD] for name in found}
+def traces_in(data: bytes) -> dict[str, bytes]:
+    """The canaries that ``data`` betrays, each with the place of its longest trace."""
+    found: dict[str, bytes] = {}
+    for trace, name in sorted(TRACES.items(), key=lambda item: -len(item[0])):
+        if name not in found and (at := data.find(trace)) >= 0:
+            found[name] = data[max(0, at - _AROUND_BYTES) : at + len(trace) + _AROUND_BYTES]
+    return found

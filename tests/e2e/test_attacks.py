@@ -7,7 +7,6 @@ DROP that came through would work. What the server was told is read in its own l
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ import pytest
 from tests.e2e.attacks import ARGV, FILE, FOOLS_PSQL, KNOWN, OWN, Attack, End
 from tests.e2e.mux import Connection, connection
 from tests.e2e.scene import DATABASE, Scene
-from tests.servers import BIN_DIRS, MAJORS, Server, server
+from tests.servers import MAJORS, Server, server
 
 _VICTIM = """
 DO $$ BEGIN CREATE ROLE th_victims; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -83,6 +82,7 @@ Stands = dict[int, Stand]
 
 @pytest.fixture(scope="module")
 def stands(gate: Scene) -> Iterator[Stands]:
+    gate.log_in("etl")
     with ExitStack() as stack:
         made: Stands = {}
         for major, each in gate.servers.items():
@@ -196,6 +196,12 @@ def test_a_grant_does_not_wake_what_was_held(gate: Scene, stands: Stands, major:
     assert stands[major].victim() == "2|one"
 
 
+def test_the_desk_wants_utf_8(gate: Scene) -> None:
+    done = gate.ssh("gateway@etl", b"whoami \xff".decode("utf-8", "surrogateescape"))
+    assert done.returncode == 64
+    assert _REFUSED.fullmatch(done.stderr), done.stderr
+
+
 @pytest.mark.parametrize("nul", ["SELECT 1;\0DROP TABLE victim", "psql -c 'SELECT 1\0 victim'"])
 async def test_a_nul_in_a_command(gate: Scene, stands: Stands, nul: str) -> None:
     """No argv can hold one, so that stock ssh cannot send it; another client can."""
@@ -218,18 +224,28 @@ async def test_a_nul_in_a_command(gate: Scene, stands: Stands, nul: str) -> None
     _check(stands[major], Attack("nul", nul), "refused", result)
 
 
+@pytest.fixture(scope="module")
+def bare() -> str:
+    """A database that no gateway guards, on each server."""
+    for major in MAJORS:
+        server(major).create_database("bare", "CREATE TABLE codes (code text)")
+    return "bare"
+
+
 @pytest.mark.parametrize("major", MAJORS)
 @pytest.mark.parametrize("attack", FOOLS_PSQL, ids=lambda attack: attack.name)
-def test_control_psql_alone_drops_the_victim(attack: Attack, major: int) -> None:
+def test_control_psql_alone_drops_the_victim(
+    stands: Stands, bare: str, attack: Attack, major: int
+) -> None:
     """The attacks are real: fed to psql with the same rights, each takes the table away."""
-    target = server(major)
-    target.create_database("bare", f"CREATE TABLE codes (code text); {_VICTIM}")
-    command = f"-h {target.socket_dir} -p {target.port} -U th_writer -d bare"
+    target = stands[major].server
+    target.sql(_VICTIM, database=bare)
+    connect = ["-h", str(target.socket_dir), "-p", str(target.port), "-U", "th_writer", "-d", bare]
     subprocess.run(
-        [str(BIN_DIRS[major] / "psql"), "-X", "-P", "pager=off", *shlex.split(command)],
+        [str(target.psql), "-X", "-P", "pager=off", *connect],
         input=attack.raw + b"\n",
         capture_output=True,
         check=True,
         env={"LANG": "C.UTF-8"},
     )
-    assert target.sql("SELECT to_regclass('victim') IS NULL", database="bare") == "t"
+    assert target.sql("SELECT to_regclass('victim') IS NULL", database=bare) == "t"

@@ -54,7 +54,7 @@ def _session(gate: Scene, seconds: int = 20) -> Iterator[Process]:
 def _sockets(psql: Process) -> list[str]:
     """What still lies in the folder of its guard."""
     try:
-        return os.listdir(psql.socket_dir)
+        return [entry.name for entry in psql.socket_dir.iterdir()]
     except (FileNotFoundError, ValueError):
         return []
 
@@ -88,8 +88,8 @@ def test_environment_and_arguments(gate: Scene) -> None:
                 entry.partition(b"=")[0].decode() for entry in environment.split(b"\0") if entry
             }
             assert names <= PSQL_ENVIRONMENT | ADDED_BY_SANDBOX
-        names = (psql.folder / "environ").read_bytes().decode()
-        assert all(f"{name}=" in names for name in PSQL_ENVIRONMENT)
+        whole = (psql.folder / "environ").read_bytes().decode()
+        assert all(f"{name}=" in whole for name in PSQL_ENVIRONMENT)
     # The gateway has what is looked for: the search can find it.
     assert gate.process is not None
     own = Path(f"/proc/{gate.process.pid}/environ")
@@ -102,7 +102,7 @@ def test_environment_and_arguments(gate: Scene) -> None:
 
 def test_open_files(gate: Scene) -> None:
     with _session(gate) as psql:
-        held = {int(entry.name): os.readlink(entry) for entry in (psql.folder / "fd").iterdir()}
+        held = {int(entry.name): str(entry.readlink()) for entry in (psql.folder / "fd").iterdir()}
     assert held.keys() >= {0, 1, 2}
     kinds = {number: target.partition(":")[0] for number, target in held.items()}
     assert [kinds.pop(number) for number in (0, 1, 2)] == ["pipe", "pipe", "pipe"]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import WAIT_S, below, begin, family, until
+from tests.e2e.processes import WAIT_S, begin, below, family, until
 from tests.e2e.scene import Scene, scene
 from tests.servers import MAJORS, Server, throwaway
 

@@ -56,6 +56,8 @@ Lines = Mapping[tuple[int, str], Connection]
 @pytest.fixture(scope="module")
 def lines(gate: Scene, schema: None) -> Iterator[Lines]:
     """An open connection for each server and identity."""
+    for identity in ("etl2", "agent"):
+        gate.log_in(identity)
     with ExitStack() as stack:
         yield {
             (major, identity): stack.enter_context(connection(gate, f"db{major}@{identity}"))
@@ -76,8 +78,8 @@ class Play:
     queries: tuple[Query, ...]
 
 
+_PLAIN: tuple[str, str, Mapping[str, str]] = ("etl2", "", {})
 _DRAWN: tuple[tuple[str, str, Mapping[str, str]], ...] = (
-    ("etl2", "", {}),
     ("etl2", "psql --csv -f -", {}),
     ("agent", "psql -x -f -", {}),
     ("agent", "psql -A -t -f -", _JSON),
@@ -86,11 +88,11 @@ _DRAWN: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 
 @pytest.fixture(scope="module")
 def plays(gate: Scene, lines: Lines) -> list[Play]:
-    """All queries that can run, as granted scripts, in each format on each server."""
+    """All queries that can run, as granted scripts: plainly and in one more way a server."""
     return [
         _play(gate, lines[major, identity], flags, env)
-        for major in MAJORS
-        for identity, flags, env in _DRAWN
+        for major, drawn in zip(MAJORS, _DRAWN, strict=False)
+        for identity, flags, env in (_PLAIN, drawn)
     ]
 
 
@@ -140,7 +142,8 @@ def test_a_query_alone(gate: Scene, lines: Lines, number: int) -> None:
     if query.kind == "steered":
         shown = gate.ssh("gateway@approver", "show", _ticket(done))
         assert traces_in(_output(shown)) == {}
-        assert (b"[PHI]" in shown.stdout) == any(c in query.sql for c in CANARIES.values())
+        # A literal, or a name that is no plain one, may be a value: the approver sees neither.
+        assert (b"[PHI]" in shown.stdout) == bool(re.search("['\"$]", query.sql))
 
 
 def test_a_reader_may_not_change(lines: Lines) -> None:
@@ -157,13 +160,14 @@ def test_scripts_with_a_grant_run_and_show_nothing(gate: Scene, plays: list[Play
         failing = sum("errors" in query.kind for query in play.queries)
         assert play.done.stderr.count(b"ERROR") >= failing - 2
         assert play.done.stdout.count(b"[PHI]") >= len(play.queries)
-        assert MARKER.encode() in play.done.stdout
+        assert (MARKER.encode() in play.done.stdout) == ("-t" not in play.flags)
     for major, each in gate.servers.items():
         log = each.log()
         mine = [play for play in plays if play.major == major]
         for query in mine[0].queries:
             times = sum(query in play.queries for play in mine)
-            assert log.count(query.sql) >= times, (major, query.sql)
+            last = query.sql.rsplit("; ", 1)[-1]  # a script sends each statement by itself
+            assert log.count(last) >= times, (major, query.sql)
 
 
 def test_the_granted_changes_were_made(plays: list[Play]) -> None:

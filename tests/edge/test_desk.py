@@ -244,7 +244,9 @@ async def test_the_list_of_tickets(counter: Counter) -> None:
     assert "delete from claims where id = 1" in (await counter.ask(ETL, "tickets"))[1]
 
 
-@pytest.mark.parametrize(("verb", "code", "state"), [("approve", 0, "granted"), ("deny", 77, "refused")])
+@pytest.mark.parametrize(
+    ("verb", "code", "state"), [("approve", 0, "granted"), ("deny", 77, "refused")]
+)
 async def test_waiting_ends_with_the_decision(
     counter: Counter, verb: str, code: int, state: str
 ) -> None:

@@ -55,7 +55,9 @@ class Stage:
         made = sign_user(ca, read_public_key(line), terms_for(ETL, ORIGIN, 77, NOW))
         blob = made.public_data
         if known:
-            record = CertificateRecord(ETL, 77, ("tollhouse:x:claims-db",), after(900), "SHA256:abc")
+            record = CertificateRecord(
+                ETL, 77, ("tollhouse:x:claims-db",), after(900), "SHA256:abc"
+            )
             await self.store.add_certificate(hashlib.sha256(blob).hexdigest(), record, leaf())
         return blob
 
@@ -133,7 +135,9 @@ async def test_an_unproved_certificate_is_told_nothing(stage: Stage) -> None:
     assert stage.noted == [(ADDRESS, "certificate.proof")] * 2
 
 
-@pytest.mark.parametrize("blob", [b"", b"ssh-ed25519", b"\x00\x00\x00\x0bssh-ed25519", b"\xff" * 64])
+@pytest.mark.parametrize(
+    "blob", [b"", b"ssh-ed25519", b"\x00\x00\x00\x0bssh-ed25519", b"\xff" * 64]
+)
 async def test_what_is_no_key_is_refused_without_a_word(stage: Stage, blob: bytes) -> None:
     for signed in (b"", SIGNED):
         answer = await stage.door.knock(

@@ -106,8 +106,8 @@ async def test_one_refused_text_refuses_all(config: GatewayConfig, workers: Work
     parts = (b"select id from claims", b"drop table claims")
     found = await judge(config, workers, Line(b"\n".join(parts), "single", parts=parts))
     assert found.verdict.verdict == "deny"
+    bad = (b"select 1", b"selec 2")
     with pytest.raises(BadCommand):
-        bad = (b"select 1", b"selec 2")
         await judge(config, workers, Line(b"\n".join(bad), "single", parts=bad))
 
 

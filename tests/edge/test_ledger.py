@@ -112,7 +112,7 @@ async def test_it_signs_at_its_interval_and_tells_when_it_cannot(tmp_path: Path)
         await ledger.append("gateway.started", "", {})
         running = asyncio.create_task(ledger.run(0.01, tell))
         async with asyncio.timeout(TIMEOUT_S):
-            while await ledger.store.last_checkpoint() is None:
+            while await ledger.store.last_checkpoint() is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await ledger.store.close()
             await told.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from gateway.core import approval
 from gateway.core.approval import Grant
 from gateway.core.events import Line, Summary
 from gateway.core.mask import masked_message
-from gateway.edge.recording import SYNC_BYTES
+from gateway.edge.recording import SYNC_BYTES, UNREAD_SHOWN_BYTES
 from gateway.errors import BadCommand, RecorderFault
 from gateway.store import SessionRecord, Store
 from gateway.store.reading import leaves
@@ -26,6 +26,7 @@ from tests.edge.house import (
     SESSION,
     House,
     judgement,
+    open_descriptors,
     open_house,
     open_ledger,
     open_record,
@@ -40,6 +41,7 @@ def grant() -> Grant:
 class Watching(Store):
     """Looks at the cast at the moment in which a leaf is about to be committed."""
 
+    folder: Path
     seen: dict[str, list[str]]
     cast: Path
 
@@ -98,12 +100,30 @@ async def test_the_intent_is_anchored_and_tells_no_text_of_phi(tmp_path: Path) -
         found = judgement(line=line)
         await house.record.intent(found, approval.allow(found.verdict, found.fields))
         body = house.body("command.decided")
-        assert (body["verdict"], body["rule"], body["bytes"]) == ("allow", "etl-reads", len(line.text))
+        assert (body["verdict"], body["rule"], body["bytes"]) == (
+            "allow",
+            "etl-reads",
+            len(line.text),
+        )
         assert body["lines"] == len(house.cast.read_bytes().splitlines())
         assert PLANTED not in json.dumps(body)
         assert PLANTED.encode() not in house.cast.read_bytes()
         codes = [code for code, _ in house.events()]
         assert codes == ["h", "i", "m", "h"]
+
+
+@pytest.mark.parametrize("before", [UNREAD_SHOWN_BYTES - n for n in (0, 1, 3, 5, 8, 11, 12)])
+async def test_a_bomb_is_shown_in_part_and_counted_whole(tmp_path: Path, before: int) -> None:
+    text = b"(" * (before - 1) + b" " + PLANTED.encode() + b"(" * 1_000_000
+    async with open_house(tmp_path) as house:
+        await house.record.refusal(Line(text, "script"), None, BadCommand("deep", rule="sql.size"))
+        body = house.body("command.decided")
+    assert body["bytes"] == len(text)
+    assert len(body["command"]) < UNREAD_SHOWN_BYTES + 100
+    assert not any(part in body["command"] for part in ("536", "53", "22-"))
+    left = re.search(r" … \((\d+) more bytes\)$", body["command"])
+    assert left is not None
+    assert len(text) - UNREAD_SHOWN_BYTES <= int(left[1]) <= len(text) - before + 1
 
 
 async def test_line_feeds_become_crlf_and_crlf_stays(tmp_path: Path) -> None:
@@ -186,10 +206,10 @@ async def test_a_ledger_that_refuses_the_opening_leaves_no_open_files(tmp_path: 
     state = tmp_path / "state"
     async with open_ledger(state) as ledger:
         await ledger.store.close()
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         with pytest.raises(RecorderFault):
             await open_record(state, ledger)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert open_descriptors() == before
     # The cast lies there, with a header and no events: verify says so and forgives it.
     assert len((state / "casts" / f"{SESSION}.cast").read_bytes().splitlines()) == 2
 
@@ -216,7 +236,9 @@ async def test_equal_bytes_have_equal_digests_and_no_others(tmp_path: Path) -> N
     async with open_house(tmp_path) as house:
         for index, text in enumerate((b"select 1", b"select 1", b"select 2")):
             await house.record.sent(text, index)
-        sent = [leaf["body"] for leaf in leaves(house.state, SESSION) if leaf["type"] == "request.sent"]
+        sent = [
+            leaf["body"] for leaf in leaves(house.state, SESSION) if leaf["type"] == "request.sent"
+        ]
     assert [body["index"] for body in sent] == [0, 1, 2]
     one, two, three = (body["text_hmac"] for body in sent)
     assert (one == two, one == three) == (True, False)

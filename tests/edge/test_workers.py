@@ -19,6 +19,7 @@ from gateway.edge.judge_worker import Bench, frame, read_frame
 from gateway.edge.workers import Worker, Workers
 from gateway.errors import BadCommand, Denied, GatewayFault
 from gateway.sql.limits import SqlLimits
+from tests.edge.house import open_descriptors, runs
 from tests.sql.gate import CATALOG, judged
 
 LINE = b"select ssn as x, 'M\xc3\xbcller' from patients"
@@ -101,7 +102,7 @@ async def test_a_bomb_past_the_gates_counts_kills_its_worker_only(bomb: bytes) -
         workers._timeout_s = 20.0
         assert await parse(workers, LINE) == judged(LINE)
         assert pid_of(workers) != before
-        assert not Path(f"/proc/{before}").exists()
+        assert not runs(before)
 
 
 async def test_a_line_that_takes_too_much_memory_is_a_denial() -> None:
@@ -169,17 +170,17 @@ async def test_a_worker_that_does_not_come_up_is_a_fault_of_the_gateway() -> Non
 
 
 async def test_stopping_leaves_no_process_and_no_descriptor() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     async with pool(count=2) as workers:
         pids = [worker._process.pid for worker in workers._all if worker._process is not None]
         assert len(pids) == 2
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert not any(runs(pid) for pid in pids)
+    assert open_descriptors() <= before
 
 
 def test_a_frame_comes_back(tmp_path: Path) -> None:
     file = tmp_path / "frames"
-    messages = [{"text": "\u2028 'x' \x00"}, {"ready": True}]
+    messages: list[dict[str, Any]] = [{"text": "\u2028 'x' \x00"}, {"ready": True}]
     file.write_bytes(b"".join(frame(message) for message in messages))
     with file.open("rb") as stream:
         assert [read_frame(stream), read_frame(stream), read_frame(stream)] == [*messages, None]

@@ -153,7 +153,7 @@ def test_columns_of_results() -> None:
         "show all",
         "show app.who",
         "explain select ssn from patients",
-        "explain analyze select id from claims where risk(id) = 1",
+        "explain select id from claims where risk(id) = 1",
         "explain select 1 from patients where ssn = 'x'",
     ],
 )

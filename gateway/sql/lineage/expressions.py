@@ -6,21 +6,25 @@ below it, so a construct that nobody thought of is tainted by its parts.
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
 from gateway.sql.catalog import Catalog, Relation
 from gateway.sql.functions import REVIEWED
+from gateway.sql.lineage.fields import (
+    ROW_FIELD,
+    SYSTEM_COLUMNS,
+    are_row_fields,
+    cast_type,
+    element_type,
+    field_type,
+    has_column,
+)
 from gateway.sql.lineage.influences import Notes
 from gateway.sql.lineage.labels import Node
 from gateway.sql.lineage.scopes import CLEAN, Field, Level, Shape, Taint, Untraceable, mixed, opaque
 
-# heapam's system columns (access/sysattr.h): numbers of rows and transactions, no data.
-_SYSTEM_COLUMNS = frozenset(("ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"))
-# How the fields of a ROW() are called; no builtin function has such a name.
-_ROW_FIELD = re.compile(r"f[0-9]+")
 _NO_INFLUENCE = frozenset(("SubLink", "SelectStmt", "List", "ResTarget", "A_Indirection"))
 
 
@@ -84,6 +88,8 @@ class Expressions(ABC):
         if len(names) < len(body["fields"]):
             raise Untraceable("a * stands where a value is expected")
         fields = self.fields(names, level)
+        if len(names) > 1:
+            self.notes.prove(body, known=_is_column(names, level))
         if len(fields) == 1:
             return fields[0].taint
         return mixed([f.taint for f in fields])
@@ -107,26 +113,33 @@ class Expressions(ABC):
             rows = level.relations(name)
             if rows:
                 found += self._whole_rows(rows)
-            elif name in _SYSTEM_COLUMNS:
+            elif name == "tableoid":
+                found += self._partition([i.columns for v in level.up() for i in v.items])
+            elif name in SYSTEM_COLUMNS:
                 found.append(Field(name))
         if not found:
             raise Untraceable("a column is not known")
         return found
 
     def _qualified(self, names: list[str], level: Level) -> list[Field]:
-        relation, column = names[-2], names[-1]
-        shapes = level.all_relations(relation) if len(names) > 2 else level.relations(relation)
+        column, shapes = names[-1], _relations(names, level)
         if not shapes:
             raise Untraceable("a qualified name names nothing in FROM")
         found = [f for s in shapes for f in s.named(column)]
-        if not any(f.name == column for f in found) and column not in _SYSTEM_COLUMNS:
+        if not any(f.name == column for f in found) and column not in SYSTEM_COLUMNS:
             # No such column: the server would call a function of that name on the row. A row
             # of a system relation is taken only by functions that take any row.
             function = column in REVIEWED or self._captured(column)
             if function or not all(s.system for s in shapes):
                 found += self._whole_rows(shapes)
                 found += [Field(None, self._called([column], CLEAN))]
+        elif column == "tableoid":
+            found += self._partition(shapes)
         return found or [Field(column)]
+
+    def _partition(self, shapes: list[Shape]) -> list[Field]:
+        """``tableoid``: the partition of a row tells its key, and any column may be that."""
+        return [Field("tableoid", mixed([s.taint for s in shapes if not s.system], "tableoid"))]
 
     def _whole_rows(self, shapes: list[Shape]) -> list[Field]:
         for shape in shapes:
@@ -149,13 +162,54 @@ class Expressions(ABC):
         row = [p["String"].get("sval", "") for p in row if "String" in p]
         if len(row) == 1 and len(names) == len(parts) == 1 and not level.columns(row[0]):
             taints = [f.taint for f in self.fields([row[0], names[0]], level)]
+            self.notes.prove(body, known=_is_column([row[0], names[0]], level))
             return taints[0] if len(taints) == 1 else mixed(taints)
         taint = mixed([self.value(argument, level), self.value(parts, level)])
+        known = are_row_fields(argument, names)
+        known = known or self._type({"A_Indirection": body}, level) is not None
+        self.notes.prove(body, known=known)
         for name in names:
-            if self._captured(name) or not _ROW_FIELD.fullmatch(name):
+            if self._captured(name) or not (known or ROW_FIELD.fullmatch(name)):
                 taint = self._called([name], taint)
         self.notes.steer("expression", taint)
         return taint
+
+    def _type(self, node: Node, level: Level) -> str | None:
+        """The type of a stored column, a cast, or a field of either; None if not sure."""
+        ((tag, body),) = node.items()
+        if tag == "TypeCast":
+            return cast_type(body)
+        if tag == "ColumnRef":
+            return self._column_type(body, level)
+        if tag != "A_Indirection":
+            return None
+        found = self._type(body["arg"], level)
+        for part in body["indirection"]:
+            if "String" in part:
+                found = field_type(found, part["String"].get("sval", ""), self.catalog)
+            else:
+                found = element_type(found, part)
+        return found
+
+    def _column_type(self, body: Node, level: Level) -> str | None:
+        names = [part["String"].get("sval", "") for part in body["fields"] if "String" in part]
+        if len(names) == 1:
+            found = level.columns(names[0])
+        else:
+            found = [f for s in _relations(names, level) for f in s.named(names[-1])]
+        if len(found) != 1 or found[0].name != names[-1] or found[0].origin is None:
+            return None
+        relation, column = found[0].origin
+        return next(
+            (
+                c.type
+                for r in self.catalog.relations
+                if f"{r.schema}.{r.name}" == relation
+                for c in r.columns
+                if c.name == column
+            ),
+            None,
+        )
 
     def _cast(self, body: Node, level: Level) -> Taint:
         names = [part["String"].get("sval", "") for part in body["typeName"]["names"]]
@@ -283,6 +337,18 @@ class Expressions(ABC):
                 for c in relation.columns
             )
         )
+
+
+def _relations(names: list[str], level: Level) -> list[Shape]:
+    """The relations that qualify a name."""
+    alias = names[-2]
+    return level.all_relations(alias) if len(names) > 2 else level.relations(alias)
+
+
+def _is_column(names: list[str], level: Level) -> bool:
+    """Whether a qualified name can be nothing but a column."""
+    shapes = _relations(names, level)
+    return bool(shapes) and all(has_column(s, names[-2], names[-1]) for s in shapes)
 
 
 def _is_builtin_type(names: list[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.core.action import Influence
 from gateway.sql.lineage.scopes import Field, Taint, Untraceable
@@ -33,6 +34,7 @@ class Notes:
     reads: dict[str, dict[str, None]] = field(default_factory=dict)
     touches: bool = False
     to_plain: bool = False
+    _proved: dict[int, bool] = field(default_factory=dict)
     _steps: int = 0
 
     def step(self) -> None:
@@ -44,6 +46,17 @@ class Notes:
         self._steps += 1
         if self._steps > _STEPS:
             raise Untraceable("the statement is too large to follow")
+
+    def prove(self, body: dict[str, Any], *, known: bool) -> None:
+        """Note whether a ``ColumnRef`` or ``A_Indirection`` is certainly no function call.
+
+        One that is read more than once (a recursive query) must be a field each time.
+        """
+        self._proved[id(body)] = known and self._proved.get(id(body), True)
+
+    def is_proved(self, identity: int) -> bool:
+        """Whether the object of this ``id``, which still lives, was proved to be a field."""
+        return self._proved.get(identity, False)
 
     def steer(self, influence: Influence, *taints: Taint) -> None:
         """Note that these values steer the statement, if PHI is in them."""

@@ -155,6 +155,9 @@ class Queries(Sources):
         nodes = [n for n in body["distinctClause"] if n]
         keys = [self._key(n, scope, shape, input_first=False) for n in nodes] or [shape.taint]
         self.notes.steer("group", *keys)
+        if nodes:
+            # DISTINCT ON sorts by its keys, so the rows that stay come in their order.
+            self.notes.steer("order", *keys)
         return replace(shape, control=mixed([shape.control, *keys]))
 
     def _limited(self, body: Node, shape: Shape, scope: Level) -> Shape:

@@ -97,12 +97,15 @@ class Shape:
         rest: taint of further columns that the gate does not know; None if there are none.
         control: PHI that decides which rows there are, and in which order.
         system: one of PostgreSQL's own relations: its columns are not listed here.
+        scalar: a function's rows, which may be single values of any type; all other
+            relations have rows of a composite type.
     """
 
     fields: tuple[Field, ...]
     rest: Taint | None = None
     control: Taint = CLEAN
     system: bool = False
+    scalar: bool = False
 
     @property
     def taint(self) -> Taint:

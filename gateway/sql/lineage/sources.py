@@ -218,7 +218,9 @@ class Sources(Expressions):
             rest = mixed([rest, together])
             fields = []
         name = _call_name(body["functions"][0]["List"]["items"][0])
-        return _aliased(Shape(tuple(fields), rest, together), body, name)
+        several = len(body["functions"]) > 1 or body.get("ordinality")
+        shape = Shape(tuple(fields), rest, together, scalar=not several)
+        return _aliased(shape, body, name)
 
     def _rows(self, call: Node, level: Level) -> Taint:
         """The taint of a function's rows; PHI in its arguments decides how many there are."""

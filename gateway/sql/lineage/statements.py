@@ -14,6 +14,7 @@ from gateway.core.action import Influence
 from gateway.core.plan import ColumnPlan
 from gateway.sql.catalog import Catalog
 from gateway.sql.lineage.changes import Changes
+from gateway.sql.lineage.fields import attribute_names
 from gateway.sql.lineage.influences import ALL_INFLUENCES, Notes
 from gateway.sql.lineage.labels import Node
 from gateway.sql.lineage.scopes import CLEAN, Field, Level, Shape, Taint, Untraceable, opaque
@@ -36,6 +37,8 @@ class Trace:
         touches_phi: a result or a message of the server may speak about PHI.
         phi_to_plain: PHI is written where none is expected.
         untraced: why the statement could not be followed; empty if it was.
+        calls: names after a dot that are not certainly columns: PostgreSQL may call
+            a function of that name.
     """
 
     columns: tuple[ColumnPlan, ...] | None
@@ -45,6 +48,7 @@ class Trace:
     touches_phi: bool = True
     phi_to_plain: bool = False
     untraced: str = ""
+    calls: frozenset[str] = frozenset()
 
 
 def trace(statement_tree: Mapping[str, Any], sql: str, catalog: Catalog) -> Trace:
@@ -69,9 +73,9 @@ def trace(statement_tree: Mapping[str, Any], sql: str, catalog: Catalog) -> Trac
             if kind == "SelectStmt" and not all(c.masked for c in columns):
                 columns = doubted(columns, suspected(sql, catalog, notes.reads, len(columns)))
     except Untraceable as error:
-        return _closed(notes, error.reason)
+        return _closed(notes, error.reason, statement_tree)
     except Exception as error:  # any fault of ours masks, it never passes
-        return _closed(notes, f"lineage failed ({type(error).__name__})")
+        return _closed(notes, f"lineage failed ({type(error).__name__})", statement_tree)
     touches = notes.touches or bool(shape.taint)
     return Trace(
         columns,
@@ -80,6 +84,7 @@ def trace(statement_tree: Mapping[str, Any], sql: str, catalog: Catalog) -> Trac
         {relation: tuple(names) for relation, names in notes.reads.items()},
         touches,
         notes.to_plain,
+        calls=_calls(notes, statement_tree),
     )
 
 
@@ -92,9 +97,15 @@ def shape_of(query: Mapping[str, Any], catalog: Catalog) -> Shape:
     return Statements(catalog, Notes()).query(dict(query), Level())
 
 
-def _closed(notes: Notes, why: str) -> Trace:
+def _closed(notes: Notes, why: str, tree: Mapping[str, Any]) -> Trace:
     reads = {relation: tuple(names) for relation, names in notes.reads.items()}
-    return Trace(None, ALL_INFLUENCES, frozenset(notes.phi), reads, True, True, why)
+    calls = _calls(notes, tree)
+    return Trace(None, ALL_INFLUENCES, frozenset(notes.phi), reads, True, True, why, calls)
+
+
+def _calls(notes: Notes, tree: Mapping[str, Any]) -> frozenset[str]:
+    """The names that nothing proved to be columns, also where the trace did not come."""
+    return frozenset(name for node, name in attribute_names(tree) if not notes.is_proved(node))
 
 
 def doubted(
