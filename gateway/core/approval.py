@@ -280,6 +280,15 @@ def humans(identity: Identity) -> frozenset[str]:
     return frozenset({identity.id, *identity.accountable})
 
 
+def owns(ticket: Ticket, identity: Identity) -> bool:
+    """Whether the ticket is this identity's own, or of a machine that this person answers for.
+
+    Another machine of the same owner is somebody else: it sees and cancels its own only.
+    """
+    answers = identity.kind == "person" and identity.id in ticket.requester.accountable
+    return identity.id == ticket.requester.id or answers
+
+
 def may_vote(ticket: Ticket, identity: Identity) -> str | None:
     """Why this identity may not vote on this ticket now; None when it may."""
     barred = _bar(ticket, identity)
@@ -324,7 +333,7 @@ def cancel(ticket: Ticket, identity: Identity, now: datetime) -> Ticket:
     Raises:
         Denied: it is somebody else's, or no longer pending.
     """
-    if not humans(ticket.requester) & humans(identity):
+    if not owns(ticket, identity):
         raise Denied(
             f"Ticket {ticket.id} is not yours to cancel",
             "Approvers refuse a ticket with `deny`",

@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -82,11 +83,15 @@ class DemoIssuer:
         return JSONResponse({"keys": [key | {"kid": self._kid, "use": "sig", "alg": "ES256"}]})
 
     async def _token(self, request: Request) -> Response:
-        form = await request.form()
-        client, secret = str(form.get("client_id", "")), str(form.get("client_secret", ""))
+        body = (await request.body()).decode("utf-8", "replace")
+        form = dict(parse_qsl(body))
+        client, secret = form.get("client_id", ""), form.get("client_secret", "")
         header = request.headers.get("authorization", "")
         if header.lower().startswith("basic "):
-            client, _, secret = base64.b64decode(header[6:]).decode().partition(":")
+            try:
+                client, _, secret = base64.b64decode(header[6:]).decode().partition(":")
+            except ValueError:  # no base64, or no UTF-8 in it
+                return JSONResponse({"error": "invalid_request"}, status_code=400)
         expected = self.secrets.get(client)
         if expected is None or not secrets.compare_digest(secret.encode(), expected.encode()):
             return JSONResponse({"error": "invalid_client"}, status_code=401)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from gateway.config import GatewayConfig
 from gateway.core import notice
-from gateway.core.approval import Ticket, Vote, expire, humans, missing
+from gateway.core.approval import Ticket, Vote, expire, missing, owns
 from gateway.core.display import show
 from gateway.core.identity import Identity
 from gateway.core.mask import mask_text, masked_message
@@ -247,8 +247,7 @@ def _needs(ticket: Ticket) -> tuple[tuple[tuple[str, ...], int], ...]:
 
 def _concerns(ticket: Ticket, identity: Identity) -> bool:
     """Whether it is one's own, one's machine's, or one's to vote on."""
-    mine = bool(humans(ticket.requester) & humans(identity))
-    return mine or bool(set(identity.groups) & set(ticket.groups))
+    return owns(ticket, identity) or bool(set(identity.groups) & set(ticket.groups))
 
 
 def _split(command: str | None) -> list[str]:
@@ -265,13 +264,15 @@ def _split(command: str | None) -> list[str]:
 
 def _vote_arguments(arguments: Sequence[str]) -> tuple[str, str]:
     # ssh joins its arguments with spaces, so the reason's quotes may be gone.
-    match list(arguments):
-        case [ticket, "--reason", *words] if " ".join(words).strip():
-            return ticket, " ".join(words)
-        case [ticket, option, *words] if option.startswith("--reason=") and option[9:].strip():
-            return ticket, " ".join([option.removeprefix("--reason="), *words])
-        case _:
-            _bad('A vote needs a ticket and a reason: approve T-7 --reason "…"')
+    ticket, option, *words = [*arguments, "", ""][: max(2, len(arguments))]
+    if option.startswith("--reason="):
+        words = [option.removeprefix("--reason="), *words]
+    elif option != "--reason":
+        words = []
+    reason = " ".join(words).strip()
+    if not reason:
+        _bad('A vote needs a ticket and a reason: approve T-7 --reason "…"')
+    return ticket, reason
 
 
 def _none(arguments: Sequence[str]) -> None:

@@ -41,6 +41,42 @@ def _own(oid: str) -> str:
     return _OWN.format(oid=oid)
 
 
+# Relations whose writing runs users' functions or operators: (oid of the relation, class and
+# oid of what is run). pg_depend names nothing that initdb made, only what users added.
+_EFFECTS = """
+    SELECT e.relid, d.refclassid, d.refobjid
+      FROM (SELECT a.adrelid AS relid, 'pg_catalog.pg_attrdef'::pg_catalog.regclass AS class,
+                   a.oid FROM pg_catalog.pg_attrdef a
+            UNION ALL SELECT k.conrelid, 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid
+                        FROM pg_catalog.pg_constraint k WHERE k.conrelid <> '0'
+            UNION ALL SELECT x.indrelid, 'pg_catalog.pg_class'::pg_catalog.regclass, x.indexrelid
+                        FROM pg_catalog.pg_index x
+            UNION ALL SELECT p.polrelid, 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid
+                        FROM pg_catalog.pg_policy p
+            UNION ALL SELECT t.partrelid, 'pg_catalog.pg_class'::pg_catalog.regclass, t.partrelid
+                        FROM pg_catalog.pg_partitioned_table t
+            UNION ALL SELECT a.attrelid, 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid
+                        FROM pg_catalog.pg_attribute a
+                        JOIN pg_catalog.pg_constraint k ON k.contypid = a.atttypid
+                       WHERE k.contypid <> '0') AS e
+      JOIN pg_catalog.pg_depend d ON d.objid = e.oid AND d.classid = e.class::pg_catalog.oid
+     WHERE d.refobjid::pg_catalog.int8 >= 16384
+       AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid,
+                            'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid)"""
+
+# Writing the first relation may write the second: a foreign key that cascades, or a view.
+_REACHES = """
+    SELECT k.confrelid AS written, k.conrelid AS reached FROM pg_catalog.pg_constraint k
+     WHERE k.contype = 'f'
+       AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))
+    UNION
+    SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r
+      JOIN pg_catalog.pg_depend d ON d.objid = r.oid
+       AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid
+       AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+     WHERE r.ev_type = '1' AND r.ev_class <> d.refobjid
+       AND r.ev_class::pg_catalog.int8 >= 16384"""
+
 _LINES = f"""
     SELECT ROW('class', c.oid, {_SCHEMA}, c.relname, c.relkind)::pg_catalog.text AS line
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -68,6 +104,11 @@ _LINES = f"""
     UNION ALL
     SELECT ROW('trigger', t.tgrelid, t.tgname, t.tgfoid, t.tgtype, t.tgenabled)::pg_catalog.text
       FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal
+    UNION ALL
+    SELECT ROW('effect', e.relid, e.refclassid, e.refobjid)::pg_catalog.text
+      FROM ({_EFFECTS}) AS e
+    UNION ALL
+    SELECT ROW('reach', r.written, r.reached)::pg_catalog.text FROM ({_REACHES}) AS r
     UNION ALL
     SELECT ROW('inherits', i.inhrelid, i.inhparent, i.inhseqno)::pg_catalog.text
       FROM pg_catalog.pg_inherits i
@@ -111,8 +152,9 @@ SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
 """One SELECT of one text: hex SHA-256 over the rows that decisions rest on.
 
 It changes with any relation, column, generated column, column comment, view, rule,
-trigger, partition, function, aggregate, operator, cast or type outside the system
-schemas; not with data, statistics, indexes or grants.
+trigger, partition, cascading foreign key, function, aggregate, operator, cast or type
+outside the system schemas, and where an expression of a table's begins or ends to use a
+user's function; not with data, statistics, grants or other indexes.
 """
 
 CATALOG = f"""
@@ -148,6 +190,12 @@ SELECT 'function', pg_catalog.json_build_object(
   FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
  WHERE {_own("p.oid")}
 UNION ALL
+SELECT DISTINCT 'effect', e.relid::pg_catalog.text FROM ({_EFFECTS}) AS e
+UNION ALL
+SELECT 'reach', pg_catalog.json_build_array(
+         r.written::pg_catalog.int8, r.reached::pg_catalog.int8)::pg_catalog.text
+  FROM ({_REACHES}) AS r
+UNION ALL
 SELECT 'operator', pg_catalog.to_json(o.oprname)::pg_catalog.text
   FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
  WHERE {_own("o.oid")}
@@ -156,6 +204,10 @@ SELECT 'cast', c.oid::pg_catalog.text
   FROM pg_catalog.pg_cast c WHERE c.oid::pg_catalog.int8 >= 16384"""  # noqa: S608 — constants of this file only
 """One SELECT of rows (part text, body text: JSON), read by ``build_catalog``."""
 
+NEWEST_UNREAD = 190000
+"""The first ``server_version_num`` that libpg_query (of PostgreSQL 18) cannot be trusted with."""
+
+_PARTS = ("server", "relation", "function", "operator", "cast", "effect", "reach")
 _KINDS: Mapping[str, RelationKind] = {
     "r": "table",
     "p": "table",
@@ -187,11 +239,10 @@ def build_catalog(
         overrides: the configuration's classification, see ``gateway.core.phi.classify``.
 
     Raises:
-        TargetUnavailable: the rows are not those of ``CATALOG``.
+        TargetUnavailable: the rows are not those of ``CATALOG``, or the server is newer
+            than the grammar that reads its SQL.
     """
-    parts: dict[str, list[Any]] = {
-        name: [] for name in ("server", "relation", "function", "operator", "cast")
-    }
+    parts: dict[str, list[Any]] = {name: [] for name in _PARTS}
     try:
         for part, body in rows:
             parts[part].append(json.loads(body))
@@ -216,13 +267,41 @@ def build_catalog(
             for column in r["columns"] or ()
             if column[4] is not None
         }
+        reached = [(int(written), int(below)) for written, below in parts["reach"]]
+        reached += [(parent, child) for child, above in parents.items() for parent in above]
+        effects = {int(oid) for oid in parts["effect"]}
     except (KeyError, TypeError, ValueError) as error:
         raise TargetUnavailable(
             "the target's catalog cannot be read",
             "Check that it is PostgreSQL 15 or later.",
             "sql.catalog",
         ) from error
-    return settle(replace(catalog, relations=_inherited(catalog.relations, parents)), generated)
+    _check_version(catalog.server_version)
+    relations = _inherited(_reaching(catalog.relations, reached, effects), parents)
+    return settle(replace(catalog, relations=relations), generated)
+
+
+def _check_version(server_version: int) -> None:
+    """Refuse a server whose SQL may mean what libpg_query does not know."""
+    if server_version >= NEWEST_UNREAD:
+        raise TargetUnavailable(
+            f"the target is PostgreSQL {server_version // 10000}, newer than the grammar "
+            "that the gate reads SQL with",
+            "Use PostgreSQL 15 to 18, or a gateway that knows the new version.",
+            "sql.catalog",
+        )
+
+
+def _reaching(
+    relations: tuple[Relation, ...], pairs: Sequence[tuple[int, int]], effects: set[int]
+) -> tuple[Relation, ...]:
+    """Mark all whose writing comes, over any number of pairs, to one with side effects."""
+    marked = effects | {r.oid for r in relations if r.side_effects}
+    known = -1
+    while known != len(marked):
+        known = len(marked)
+        marked |= {written for written, below in pairs if below in marked}
+    return tuple(replace(r, side_effects=True) if r.oid in marked else r for r in relations)
 
 
 def _relation(row: Mapping[str, Any], overrides: Mapping[str, str]) -> Relation:

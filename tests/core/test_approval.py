@@ -266,8 +266,10 @@ def test_spending_looks_at_the_ticket_as_it_is_now() -> None:
 def test_cancelling_is_for_those_who_asked() -> None:
     for identity in (ETL, OWNER):
         assert approval.cancel(pending(), identity, NOW).state == "cancelled"
-    with pytest.raises(Denied, match="not yours"):
-        approval.cancel(pending(), APPROVER, NOW)
+    sibling = who("etl2", "machine", accountable=(OWNER.id,))
+    for identity in (APPROVER, sibling):
+        with pytest.raises(Denied, match="not yours"):
+            approval.cancel(pending(), identity, NOW)
     with pytest.raises(Denied, match="granted already"):
         approval.cancel(granted(), ETL, NOW)
 

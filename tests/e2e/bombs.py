@@ -151,8 +151,10 @@ class Measured:
         return [
             _figures("control, alone", self.alone_ms),
             _figures("beside a bomber", self.beside_ms),
-            f"bombs sent meanwhile: {len(self.bomb_codes)}, "
-            f"exit codes {sorted(set(self.bomb_codes))}",
+            (
+                f"bombs sent meanwhile: {len(self.bomb_codes)}, "
+                f"exit codes {sorted(set(self.bomb_codes))}"
+            ),
         ]
 
 

@@ -82,7 +82,8 @@ def _forwarding(gate: Scene, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def _end_refused(client: subprocess.Popen[bytes]) -> None:
-    client.terminate()
+    # Not terminate(): stock ssh may sleep on over a SIGTERM that comes as it falls asleep.
+    client.kill()
     _, told = client.communicate(timeout=WAIT_S)
     assert "administratively prohibited" in told.decode()
     assert "forwarding is not available: Tollhouse carries commands only" in told.decode()

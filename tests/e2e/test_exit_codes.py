@@ -128,7 +128,7 @@ def test_75_for_what_is_held(gate: Scene) -> None:
 
 DENIED = {
     "a rule forbids it": ("drop table codes", "no-ddl"),
-    "nothing permits it": ("truncate claims", ""),
+    "nothing permits it": ("truncate claims", "default-deny"),
     "a function that does more than compute": (
         "select pg_terminate_backend(pg_backend_pid())",
         "sql.function",

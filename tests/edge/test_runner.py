@@ -431,7 +431,7 @@ async def test_a_client_that_leaves_or_is_killed_in_any_state(
 
 async def test_a_granted_line_runs_with_its_own_grant(tmp_path: Path) -> None:
     class Spending(Store):
-        async def commit_intent(self, leaf: object, grant: Grant, *_: object) -> int:  # type: ignore[override]
+        async def commit_intent(self, leaf: object, grant: Grant, *_: object) -> int:
             grants.append(grant)
             return 0
 

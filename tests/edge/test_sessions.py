@@ -49,7 +49,7 @@ class Visitor(Heard):
     def environment(self) -> Mapping[str, str]:
         return self._environment
 
-    async def send(self, data: object, *, stderr: bool = False) -> None:  # type: ignore[override]
+    async def send(self, data: object, *, stderr: bool = False) -> None:
         text: bytes = data.data  # type: ignore[attr-defined]
         if stderr:
             self.errors += text
@@ -167,7 +167,7 @@ async def test_one_session_too_many(stage: Stage) -> None:
     first = Visitor("claims-db", None)  # its script does not end
     serving = asyncio.create_task(stage.sessions.serve(first))
     async with asyncio.timeout(TIMEOUT_S):
-        while not list((stage.state / "casts").glob("*.cast")):
+        while not list((stage.state / "casts").glob("*.cast")):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         code, said = await stage.serve(Visitor("claims-db", "select 1"))
         assert (code, "[limits.sessions]" in said) == (70, True)

@@ -15,6 +15,7 @@ from gateway.sql.grammar import parse
 from gateway.sql.limits import SqlLimits
 from tests.servers import Server
 from tests.sql.demo_schema import OVERRIDES, make_database, read_catalog
+from tests.sql.gate import judged
 
 _PATH = "SET search_path = pg_catalog, public, pg_temp;"
 
@@ -137,7 +138,59 @@ def test_what_else_there_may_be(pg_server: Server) -> None:
     assert _relation(catalog, "pair").kind == "composite"
 
 
+_EFFECTS = """
+    CREATE FUNCTION one() RETURNS integer LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+    CREATE FUNCTION fine(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN RETURN true; END';
+    CREATE FUNCTION same(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE
+        AS 'BEGIN RETURN $1; END';
+    CREATE FUNCTION tr() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE OPERATOR <<< (LEFTARG = integer, RIGHTARG = integer, FUNCTION = int4lt);
+    CREATE DOMAIN checked AS integer CHECK (fine(VALUE));
+    CREATE TABLE defaulted (a integer DEFAULT one());
+    CREATE TABLE generated (a integer, b integer GENERATED ALWAYS AS (same(a)) STORED);
+    CREATE TABLE constrained (a integer CHECK (fine(a)));
+    CREATE TABLE compared (a integer CHECK (a <<< 5));
+    CREATE TABLE indexed (a integer); CREATE INDEX ON indexed (same(a));
+    CREATE TABLE partly (a integer); CREATE INDEX ON partly (a) WHERE fine(a);
+    CREATE TABLE guarded (a integer); ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY p ON guarded USING (fine(a));
+    CREATE TABLE of_domain (a checked);
+    CREATE TABLE parted (a integer) PARTITION BY RANGE (same(a));
+    CREATE TABLE above (a integer); CREATE TABLE below () INHERITS (above);
+    CREATE TRIGGER t AFTER INSERT ON below EXECUTE FUNCTION tr();
+    CREATE VIEW over_below AS SELECT a FROM below; CREATE VIEW over_that AS TABLE over_below;
+    CREATE TABLE key (a integer PRIMARY KEY); CREATE TABLE middle (a integer PRIMARY KEY
+        REFERENCES key ON DELETE CASCADE);
+    CREATE TABLE low (a integer REFERENCES middle ON UPDATE SET NULL);
+    CREATE TRIGGER t AFTER DELETE ON low EXECUTE FUNCTION tr();
+    CREATE TABLE kept (a integer PRIMARY KEY);
+    CREATE TABLE keeps (a integer REFERENCES kept ON DELETE RESTRICT);
+    CREATE TRIGGER t AFTER DELETE ON keeps EXECUTE FUNCTION tr();
+    CREATE TABLE plain (a integer DEFAULT 1 CHECK (a > 0), b text DEFAULT upper('x'),
+        c integer GENERATED ALWAYS AS (a + 1) STORED, d timestamptz DEFAULT now());
+    CREATE INDEX ON plain (lower(b)); CREATE VIEW over_plain AS SELECT a FROM plain;
+"""
+
+
+def test_what_runs_more_than_it_says(pg_server: Server) -> None:
+    database = pg_server.create_database("catalogs_effects", _EFFECTS)
+    relations = _read(pg_server, database, {}).relations
+    loud = {r.name for r in relations if r.side_effects}
+    assert loud == {
+        *("defaulted", "generated", "constrained", "compared", "indexed", "partly", "guarded"),
+        *("of_domain", "parted", "above", "below", "over_below", "over_that"),
+        *("key", "middle", "low", "keeps"),
+    }
+    assert {r.name for r in relations} - loud >= {"plain", "over_plain", "kept"}
+
+
 CHANGES = [
+    "CREATE FUNCTION one() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
+    "ALTER TABLE claims ALTER COLUMN status SET DEFAULT one()",
+    "ALTER TABLE visits ADD CHECK (one() = '1')",
+    "ALTER TABLE visits ADD PRIMARY KEY (id);"
+    "ALTER TABLE notes ADD FOREIGN KEY (visit_id) REFERENCES visits (id) ON DELETE CASCADE",
     "ALTER TABLE claims ADD COLUMN extra text",
     "ALTER TABLE claims DROP COLUMN extra",
     "ALTER TABLE claims RENAME COLUMN status TO state",
@@ -199,6 +252,33 @@ def test_the_fingerprint_holds_while_only_data_changes(pg_server: Server) -> Non
         assert _fingerprint(pg_server, database) == before, work
 
 
+def test_the_parent_of_a_partition_with_phi_is_masked(pg_server: Server) -> None:
+    """One child says PHI, its parent and its sibling say no: whoever reads either is masked."""
+    database = pg_server.create_database(
+        "catalogs_children",
+        """
+        CREATE TABLE parts (id integer, label text, seen integer) PARTITION BY RANGE (id);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (10);
+        CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20);
+        COMMENT ON COLUMN parts.label IS 'phi=no'; COMMENT ON COLUMN parts_1.label IS 'phi=no';
+        COMMENT ON COLUMN parts_2.label IS 'phi=yes kind=mrn';
+        CREATE TABLE root (label text); CREATE TABLE leaf () INHERITS (root);
+        CREATE TABLE twig (extra text) INHERITS (leaf);
+        COMMENT ON COLUMN root.label IS 'phi=no'; COMMENT ON COLUMN twig.label IS 'phi=yes';
+        INSERT INTO parts VALUES (11, 'M-90817', 1); INSERT INTO twig VALUES ('Zolphqar', 'x');
+        """,
+    )
+    catalog = _read(pg_server, database, {})
+    for sql, secret in (("select label from parts", "M-90817"), ("table root", "Zolphqar")):
+        assert pg_server.sql(sql, database=database) == secret
+        ((result,),) = [unit.results for unit in judged(sql, catalog=catalog).units]
+        assert result.columns is not None
+        assert [c.masked for c in result.columns] == [True]
+    ((seen,),) = [u.results for u in judged("select seen from parts", catalog=catalog).units]
+    assert seen.columns is not None
+    assert not seen.columns[0].masked
+
+
 def test_own_temporary_objects_show_and_others_do_not(pg_server: Server) -> None:
     database = make_database(pg_server, "catalogs_temp")
     before = _fingerprint(pg_server, database)
@@ -253,6 +333,18 @@ def test_no_operator_of_a_users_captures_the_query(pg_server: Server) -> None:
 def test_other_rows_are_refused(rows: list[tuple[str, str]]) -> None:
     with pytest.raises(TargetUnavailable):
         build_catalog(rows, "t", "d", OVERRIDES)
+
+
+def test_a_server_newer_than_the_grammar_is_refused() -> None:
+    def built(version: int) -> Catalog:
+        rows = [("server", json.dumps({"version": version, "fingerprint": "x"}))]
+        return build_catalog(rows, "t", "d", OVERRIDES)
+
+    assert built(180004).server_version == 180004
+    for version in (190000, 200001):
+        with pytest.raises(TargetUnavailable, match="newer than the grammar") as caught:
+            built(version)
+        assert caught.value.advice
 
 
 def test_both_are_cheap(pg_server: Server, database: str) -> None:
