@@ -180,7 +180,7 @@ class Workers:
             if healthy:
                 self._idle.put_nowait(worker)
             else:
-                self._idle.put_nowait(worker)
+                self._revive(worker)
         return _parsed(answer)
 
     def _revive(self, worker: Worker) -> None:

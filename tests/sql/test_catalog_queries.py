@@ -189,8 +189,10 @@ CHANGES = [
     "CREATE FUNCTION one() RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
     "ALTER TABLE claims ALTER COLUMN status SET DEFAULT one()",
     "ALTER TABLE visits ADD CHECK (one() = '1')",
-    "ALTER TABLE visits ADD PRIMARY KEY (id);"
-    "ALTER TABLE notes ADD FOREIGN KEY (visit_id) REFERENCES visits (id) ON DELETE CASCADE",
+    (
+        "ALTER TABLE visits ADD PRIMARY KEY (id);"
+        "ALTER TABLE notes ADD FOREIGN KEY (visit_id) REFERENCES visits (id) ON DELETE CASCADE"
+    ),
     "ALTER TABLE claims ADD COLUMN extra text",
     "ALTER TABLE claims DROP COLUMN extra",
     "ALTER TABLE claims RENAME COLUMN status TO state",
