@@ -1,0 +1,1 @@
+"""Figures, always beside a control in the same run; never a test."""

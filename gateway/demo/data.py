@@ -27,6 +27,8 @@ _LAST = (
     "Whitlock Yamamoto Zielinski"
 ).split()
 _STREETS = (
+    "Birch Cedar Elm Harbor Hill Juniper Lake Maple Mill Orchard Park River Spring Walnut"
+).split()
     ["Birch", "Cedar", "Elm", "Harbor", "Hill", "Juniper", "Lake", "Maple", "Mill", "Orchard", "Park", "River", "Spring", "Walnut"]
 )
 _REASONS = ("E11.9", "I10", "J06.9", "M54.5", "R07.9", "Z00.00", "Z23", "K21.9", "F41.1", "N39.0")

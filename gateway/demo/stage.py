@@ -127,7 +127,7 @@ def renewing(stage: Stage) -> Iterator[None]:
                 try:
                     stage.log_in(identity)
                 except GatewayFault as fault:
-                    print(f"tollhouse: {fault}", file=sys.stderr)  # noqa: T201  # the demo's console
+                    print(f"tollhouse: {fault}", file=sys.stderr)
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()
