@@ -29,8 +29,6 @@ _LAST = (
 _STREETS = (
     "Birch Cedar Elm Harbor Hill Juniper Lake Maple Mill Orchard Park River Spring Walnut"
 ).split()
-    ["Birch", "Cedar", "Elm", "Harbor", "Hill", "Juniper", "Lake", "Maple", "Mill", "Orchard", "Park", "River", "Spring", "Walnut"]
-)
 _REASONS = ("E11.9", "I10", "J06.9", "M54.5", "R07.9", "Z00.00", "Z23", "K21.9", "F41.1", "N39.0")
 _STATUSES = ("paid", "paid", "paid", "open", "open", "denied", "appealed")
 _COMPLAINTS = (
