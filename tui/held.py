@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import ClassVar, Final
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
@@ -24,7 +26,7 @@ _COMMAND_SHOWN: Final = 400
 
 
 class Held(ScrollView, can_focus=True):
-    """Draws rows that it is given and tells where one wants to go; it keeps no choice of its own."""
+    """Draws the rows that it is given and tells where one wants to go; the board chooses."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False),
@@ -61,7 +63,7 @@ class Held(ScrollView, can_focus=True):
             self.steps = steps
 
     class Chosen(Message):
-        """This ticket was clicked."""
+        """A click on a ticket."""
 
         def __init__(self, ticket: str) -> None:
             super().__init__()
@@ -147,14 +149,18 @@ class Held(ScrollView, can_focus=True):
 
 
 def _cells(view: TicketView, now: datetime) -> tuple[str, ...]:
-    start = view.command[: _COMMAND_SHOWN + 1]
-    command = " ".join(show(start, newlines=True).split())
-    if len(view.command) > _COMMAND_SHOWN:
-        command += " …"
-    flag = "! " if cautions(view.command) else ""
-    age = span(now - view.requested_at, short=True)
     named = (show(text) for text in (view.state, view.identity, view.target))
-    return (view.id, *named, age, show(view.rule), flag + command)
+    age = span(now - view.requested_at, short=True)
+    return (view.id, *named, age, show(view.rule), _summary(view.command))
+
+
+@lru_cache(maxsize=2048)
+def _summary(command: str) -> str:
+    """The beginning of a command on one line, after a ``!`` where it could deceive."""
+    shown = show(command[:_COMMAND_SHOWN], newlines=True)
+    lines = (" ".join(line.split()) for line in shown.split("\n"))
+    more = " …" if len(command) > _COMMAND_SHOWN else ""
+    return ("! " if cautions(command) else "") + " ↵ ".join(lines) + more
 
 
 def _line(cells: Sequence[str], width: int) -> str:
@@ -163,4 +169,4 @@ def _line(cells: Sequence[str], width: int) -> str:
     name, held = min(max(rest * 17 // 100, 6), 20), min(max(rest * 22 // 100, 6), 24)
     parts = [(ticket, 6), (state, 9), (who, name), (target, name), (age, 4), (rule, held)]
     line = " ".join(fit(text, cells) for text, cells in parts)
-    return f"{line} {fit(command, max(width - len(line) - 1, 0))}" if width > 0 else ""
+    return f"{line} {fit(command, max(width - cell_len(line) - 1, 0))}" if width > 0 else ""

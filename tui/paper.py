@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from rich.cells import cell_len, get_character_cell_size
@@ -57,7 +59,8 @@ def about_rows(view: TicketView, now: datetime, width: int) -> list[Content]:
     return rows + _field("Digest", view.digest, width, _MUTED)
 
 
-def command_rows(command: str, width: int) -> list[Content]:
+@lru_cache(maxsize=8)
+def command_rows(command: str, width: int) -> tuple[Content, ...]:
     """The command, whole: a title row, then each of its lines with its number."""
     shown = show(command, newlines=True).replace("\t", "    ")
     lines = shown.split("\n")
@@ -71,7 +74,7 @@ def command_rows(command: str, width: int) -> list[Content]:
         for at, part in enumerate(parts):
             label = f"{number if at == 0 else '':>{gutter}} │ "
             rows.append(Content.assemble((label, _MUTED), part))
-    return rows
+    return tuple(rows)
 
 
 def cautions(text: str) -> list[str]:
@@ -105,7 +108,7 @@ def fit(text: str, width: int) -> str:
 def fold(text: str, width: int) -> list[str]:
     """Rows of at most ``width`` cells that join to the very text; broken after spaces if near."""
     cuts = [0, *_cuts(text, width), len(text)]
-    return [text[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(cuts)]
 
 
 def span(time: timedelta, *, short: bool = False) -> str:

@@ -123,6 +123,18 @@ def kind_by_name(column: str) -> str | None:
     return _KIND_BY_NAME.get(_fold(column))
 
 
+_NUMBER_KINDS = frozenset({"ssn", "mrn", "phone"})
+
+
+def _kind_by_part(column: str) -> str | None:
+    """The kind that a part of a number column's name tells, as in ``ssn_num``.
+
+    Text that nobody classified is masked anyway; a number would be shown.
+    """
+    kinds = (_KIND_BY_NAME.get(part) for part in re.split(r"[^a-z0-9]+", column.lower()))
+    return next((kind for kind in kinds if kind in _NUMBER_KINDS), None)
+
+
 def classify(
     schema: str,
     table: str,
@@ -158,6 +170,8 @@ def classify(
         return "yes", by_name or "other" if marker == "yes" else _known(marker)
     if by_name is not None:
         return "yes", by_name
+    if is_shown_type(type_name) and (part := _kind_by_part(column)) is not None:
+        return "yes", part
     if marker == "unreadable" and is_shown_type(type_name):
         return "yes", "other"
     return "unclassified", None

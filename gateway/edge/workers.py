@@ -181,7 +181,7 @@ class Workers:
                 self._idle.put_nowait(worker)
             else:
                 self._revive(worker)
-        return _parsed(answer)
+        return _slices_of(_parsed(answer), decoded.encode(), form)
 
     def _revive(self, worker: Worker) -> None:
         task = asyncio.create_task(self._restart(worker))
@@ -197,6 +197,25 @@ class Workers:
             pass
         finally:
             self._idle.put_nowait(worker)
+
+
+def _slices_of(parsed: Parsed, text: bytes, form: Form) -> Parsed:
+    """See that what will be sent is what was typed, whatever became of the worker.
+
+    Raises:
+        GatewayFault: a unit is not a slice of the line, in the line's order.
+    """
+    position = 0
+    for unit in parsed.units:
+        found = text.find(unit.text, position)
+        if found < 0 or (form == "single" and unit.text != text):
+            raise GatewayFault(
+                "The parser's worker answered with another text than it was given",
+                "Nothing ran; report this to the gateway's operator",
+                rule="worker.text",
+            )
+        position = found + len(unit.text)
+    return parsed
 
 
 def _parsed(answer: dict[str, Any]) -> Parsed:

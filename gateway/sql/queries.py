@@ -244,7 +244,7 @@ class QueryReader:
         named = resolve(range_parts(node.fields["relation"]), self._catalog)
         relation = named.relation
         if relation is not None and relation.side_effects:
-            what = f"{relation.schema}.rules and triggers of {relation.name}()"
+            what = f"{relation.schema}.rules, triggers and expressions of {relation.name}()"
             self._deeds.add(Deed("call", "function", what))
         return named
 

@@ -142,3 +142,13 @@ def test_overrides_that_name_nothing_are_found() -> None:
     columns = [ColumnFacts("public", "t", "a", "text")]
     overrides = {"public.t.a": "no", "t.*": "no", "t.b": "ssn", "T.a": "no"}
     assert unmatched(columns, overrides) == ["T.a", "t.b"]
+
+
+@pytest.mark.parametrize("column", ["ssn_num", "patient_ssn", "mrn-no", "work_phone_nr"])
+def test_a_number_column_with_a_telling_part_is_phi(column: str) -> None:
+    assert classify("public", "t", column, "bigint", None, {})[0] == "yes"
+
+
+@pytest.mark.parametrize("column", ["session_id", "passnumber", "account_id", "date_key", "total"])
+def test_a_number_column_without_one_stays_open(column: str) -> None:
+    assert classify("public", "t", column, "bigint", None, {}) == ("unclassified", None)

@@ -22,6 +22,7 @@ CATALOG = Action("select", "table", "shop.pg_catalog.pg_namespace")
 STATISTICS = Action("select", "table", "shop.pg_catalog.pg_stats", Facts(phi=True))
 COPY_OUT = Action("copy-out", "table", TABLE, Facts(phi=True))
 INSERT = Action("insert", "table", TABLE, Facts(phi=True))
+INSERT_PLAIN = Action("insert", "table", TABLE, Facts())
 SPILL = Action("insert", "table", TABLE, Facts(phi=True, phi_to_plain=True))
 DELETE = Action("delete", "table", TABLE, Facts(has_where=True))
 DELETE_PHI = Action("delete", "table", TABLE, Facts(has_where=True, phi=True))
@@ -52,7 +53,8 @@ EXPECTED: dict[str, list[tuple[Action, str, str]]] = {
         (SHOW, "allow", "reader-session"), (SHOW_ALL, D, N), (CALL, D, N),
     ],
     "etl": [
-        (READ, "allow", "etl-reads"), (STEER, "ask", "etl-steers"), (INSERT, "allow", "etl-adds"),
+        (READ, "allow", "etl-reads"), (STEER, "ask", "etl-steers"), (INSERT, "ask", "etl-adds-phi"),
+        (INSERT_PLAIN, "allow", "etl-adds"),
         (SPILL, D, "no-phi-to-plain"), (DELETE, "ask", "etl-changes"), (DELETE_ALL, D, N),
         (DROP, D, "no-ddl"), (TRUNCATE, D, N), (BEGIN, "allow", "etl-session"),
         (SET_PATH, D, "no-unsafe-settings"), (CALL, D, N),

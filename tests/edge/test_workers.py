@@ -16,7 +16,7 @@ import pytest
 from gateway.core.action import Form
 from gateway.core.plan import Parsed
 from gateway.edge.judge_worker import Bench, frame, read_frame
-from gateway.edge.workers import Worker, Workers
+from gateway.edge.workers import Worker, Workers, _slices_of
 from gateway.errors import BadCommand, Denied, GatewayFault
 from gateway.sql.limits import SqlLimits
 from tests.edge.house import open_descriptors, runs
@@ -190,3 +190,19 @@ def test_the_bench_keeps_one_catalog_a_target() -> None:
     bench = Bench()
     with pytest.raises(KeyError):
         bench.answer({"target": "x", "text": "select 1", "form": "single", "limits": {}})
+
+
+def test_a_worker_cannot_put_another_text_in_the_place_of_the_line() -> None:
+    honest = judged(b"select id from patients; select 1", form="script")
+    text = b"select id from patients; select 1"
+    assert _slices_of(honest, text, "script") == honest
+    first, second = honest.units
+    for forged in (
+        replace(honest, units=(replace(first, text=b"drop table patients"), second)),
+        replace(honest, units=(second, first)),
+        replace(honest, units=(first, first)),
+    ):
+        with pytest.raises(GatewayFault, match="another text"):
+            _slices_of(forged, text, "script")
+    with pytest.raises(GatewayFault, match="another text"):
+        _slices_of(replace(honest, units=(first,)), text, "single")

@@ -18,6 +18,7 @@ from gateway.sql.lineage import Trace, trace
 from gateway.sql.lineage.second import suspected
 from tests.servers import Server
 from tests.sql.demo_schema import leaks, make_database, read_catalog
+from tests.sql.gate import judged
 
 _LINE = re.compile(r"([.MK]+) (?:([fjoge]+) )?(\S.*)")
 _LETTERS: dict[str, Influence] = {
@@ -99,6 +100,11 @@ def test_useful_queries_show_everything(catalog: Catalog) -> None:
         found = _trace(case.sql, catalog)
         assert set(_letters(found)) == {"."}, case.sql
         assert not found.influences, case.sql
+
+
+def test_the_gate_sees_no_call_in_useful_queries(catalog: Catalog) -> None:
+    for case in USEFUL_CASES:
+        assert "call" not in [a.verb for a in judged(case.sql, catalog=catalog).actions], case.sql
 
 
 def test_the_second_opinion_suspects_nothing_more(catalog: Catalog) -> None:

@@ -59,14 +59,25 @@ def attribute_names(tree: Any) -> Iterator[tuple[int, str]]:
             pending += node
         elif isinstance(node, dict):
             pending += node.values()
-            # A field that can hold one kind of node only leaves out its tag.
-            reference, selected = node.get("ColumnRef", {}), node.get("A_Indirection", {})
-            parts = reference.get("fields", [])
-            if len(parts) > 1 and "String" in parts[-1]:
-                yield id(reference), parts[-1]["String"].get("sval", "")
-            for part in selected.get("indirection", []):
-                if "String" in part:
-                    yield id(selected), part["String"].get("sval", "")
+            reference, selected = node.get("ColumnRef"), node.get("A_Indirection")
+            parts = _parts(reference, "fields")
+            for part in parts[-1:] if len(parts) > 1 else ():
+                yield from ((id(reference), name) for name in _text(part))
+            for part in _parts(selected, "indirection"):
+                yield from ((id(selected), name) for name in _text(part))
+
+
+def _parts(body: Any, field: str) -> list[Any]:
+    parts = body.get(field) if isinstance(body, dict) else None
+    return parts if isinstance(parts, list) else []
+
+
+def _text(part: Any) -> Iterator[str]:
+    """The text of a ``String`` node, none of another; "" of one that no grammar makes."""
+    if isinstance(part, dict) and "String" in part:
+        body = part["String"]
+        text = body.get("sval", "") if isinstance(body, dict) else ""
+        yield text if isinstance(text, str) else ""
 
 
 def has_column(shape: Shape, alias: str, name: str) -> bool:
