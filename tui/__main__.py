@@ -1,7 +1,7 @@
 """``python -m tui --fd N``: the queue inside the gateway, on one session's socket.
 
-Standard input and output are the session's terminal; the socket is the only way to
-tickets and votes (see ``near``).
+Standard input and error (where Textual draws) are the session's terminal; the
+socket is the only way to tickets and votes (see ``near``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--place", default="gateway", help="whose queue it is, to be shown")
     parser.add_argument("--light", action="store_true", help="for light terminals")
     options = parser.parse_args(arguments)
-    if not sys.stdin.isatty() or not sys.stdout.isatty():
+    # Textual reads from stdin and draws on stderr.
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
         parser.error("the queue needs a terminal")
     return asyncio.run(_run(options.fd, options.place, light=options.light))
 

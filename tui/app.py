@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -53,8 +54,9 @@ class Queue(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #top { height: 1; background: $primary 40%; text-style: bold; width: 1fr; }
-    #lost { height: auto; background: $error; color: $text; text-style: bold; display: none; }
-    #said { height: auto; color: $text-success; display: none; }
+    #lost { height: auto; padding: 0 1; background: $error; color: $text; text-style: bold;
+        display: none; }
+    #said { height: auto; padding: 0 1; color: $text-success; display: none; }
     #said.-bad { color: $text-error; text-style: bold; }
     #words { display: none; height: 1; border: none; padding: 0; background: $surface; }
     Held { height: 2fr; min-height: 4; }
@@ -204,15 +206,14 @@ class Queue(App[None]):
         state = "LOST" if self._lost else ("live" if age else "connecting …")
         words = f" · filter: {show(self.board.words)}" if self.board.words else ""
         right = f"{mode}{words} · {state} "
-        top = base.query_one("#top", Static)
         width = self.size.width
-        left = fit(f" {self.TITLE} · {show(self._place)}", max(width - len(right), 0))
-        top.update(Content(fit(left + right, width)))
+        left = fit(f" {self.TITLE} · {show(self._place)}", max(width - cell_len(right), 0))
+        _update(base.query_one("#top", Static), fit(left + right, width))
         lost = base.query_one("#lost", Static)
         lost.display = self._lost is not None
         if self._lost is not None:
             old = f"What you see is {age} old." if age else "Nothing was seen yet."
-            lost.update(Content(f" CONNECTION LOST. {old} Trying again. {show(str(self._lost))}"))
+            _update(lost, f"CONNECTION LOST. {old} Trying again. {show(str(self._lost))}")
 
     def _detail_rows(self, width: int) -> Sequence[Content]:
         view = self.board.shown
@@ -231,7 +232,7 @@ class Queue(App[None]):
 
     def _say(self, text: str, *, bad: bool = False) -> None:
         said = self.screen_stack[0].query_one("#said", Static)
-        said.update(Content(" " + show(text)))
+        _update(said, show(text))
         said.set_class(bad, "-bad")
         said.display = bool(text)
 
@@ -325,6 +326,12 @@ class Queue(App[None]):
     def action_help(self) -> None:
         """What the keys do."""
         self.push_screen(Notice("Keys", HELP))
+
+
+def _update(line: Static, text: str) -> None:
+    """Put shown text into a line, redrawn only if it differs."""
+    if str(line.content) != text:
+        line.update(Content(text))
 
 
 def _outcome(told: TicketView) -> str:

@@ -14,7 +14,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
@@ -49,12 +49,14 @@ class Ballot(ModalScreen[str | None]):
     ]
     DEFAULT_CSS = """
     Ballot { align: center middle; }
-    Ballot > Vertical { width: 96%; max-width: 140; height: 92%; border: heavy $warning;
-        padding: 0 1; background: $surface; }
+    Ballot > Vertical { width: 100%; max-width: 140; height: 100%; max-height: 50;
+        border: heavy $warning; padding: 0 1; background: $surface; }
     Ballot.-deny > Vertical { border: heavy $error; }
     Ballot #question { text-style: bold; height: auto; }
-    Ballot Sheet { height: 1fr; margin: 1 0 0 0; }
-    Ballot Input { border: tall $primary; background: $surface; height: 3; padding: 0 1; }
+    Ballot Sheet { height: 1fr; margin: 1 0; }
+    Ballot Horizontal { height: 1; margin: 0 0 1 0; }
+    Ballot #label { width: 8; text-style: bold; }
+    Ballot Input { width: 1fr; background: $panel; padding: 0 1; }
     Ballot #hint { height: auto; min-height: 1; }
     Ballot #hint.-stop { color: $text-error; text-style: bold; }
     Ballot #hint.-armed { color: $text-warning; text-style: bold; }
@@ -77,11 +79,14 @@ class Ballot(ModalScreen[str | None]):
         with Vertical():
             yield Static(Content(f"{verb} {self.view.id}?  It {effect}."), id="question")
             yield Sheet(self._rows, id="text")
-            yield Input(
-                placeholder="Reason, kept in the record and shown to the requester",
-                max_length=REASON_LIMIT,
-                id="reason",
-            )
+            with Horizontal():
+                yield Static("Reason", id="label", markup=False)
+                yield Input(
+                    placeholder="kept in the record, shown to the requester",
+                    max_length=REASON_LIMIT,
+                    compact=True,
+                    id="reason",
+                )
             yield Static(id="hint", markup=False)
 
     def on_mount(self) -> None:

@@ -12,7 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 HELP = """\
-What waits here was stopped by a rule that asks for a person. Nothing of it has run.
+What waits here was stopped by a rule that asks for a person; nothing of it has run.
 
   ↑ ↓  j k        another ticket          PgUp PgDn  a page of them
   Enter           the ticket alone, whole; Enter or Esc comes back
@@ -25,13 +25,12 @@ What waits here was stopped by a rule that asks for a person. Nothing of it has 
   t               light or dark
   q               quit; what is held stays held
 
-Both votes need a reason and Enter twice; an approval also needs the end of the text
-to have been on the screen. `!` marks commands with letters that pass for others,
-hidden characters or long gaps; these stand out in the text. Values that may be PHI
-are shown as [PHI]: you approve the very bytes that were sent, by their digest.
+Both votes need a reason and Enter twice; to approve, the end of the text must have \
+been on the screen. No vote is taken while the gateway cannot be reached.
 
-The line over the list says how old the data is. No vote is taken while the gateway
-cannot be reached."""
+! marks commands with letters that pass for others, hidden characters or long gaps; \
+these stand out in the text. Values that may be PHI are shown as [PHI]; the vote is \
+on the exact bytes that were sent, by their digest."""
 
 
 class Notice(ModalScreen[None]):

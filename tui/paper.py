@@ -125,7 +125,8 @@ def span(time: timedelta, *, short: bool = False) -> str:
     if hours:
         return f"{hours}h" if short else f"{hours}h {minutes % 60}m"
     if minutes:
-        return f"{minutes}m" if short else f"{minutes}m {seconds % 60}s"
+        # Seconds only where they matter: a slow link is not to redraw an age each second.
+        return f"{minutes}m" if short or minutes >= 10 else f"{minutes}m {seconds % 60}s"
     return f"{seconds}s"
 
 

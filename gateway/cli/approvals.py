@@ -31,7 +31,8 @@ def approvals(
     Runs stock ssh as gateway@HOST with the certificate of `tollhouse login`. Needs the
     extra `tui`.
     """
-    if not sys.stdin.isatty() or not sys.stdout.isatty():
+    # Textual reads from stdin and draws on stderr.
+    if not sys.stdin.isatty() or not sys.stderr.isatty():
         raise BadCommand(
             "the queue needs a terminal",
             "In scripts: ssh gateway@HOST tickets --json",

@@ -2,7 +2,8 @@
 
 ``Masked`` can be made in this module alone, so a type error stands between raw
 output and the outside. What an exec child writes goes through ``StreamMasker``,
-what the gateway itself says through ``masked_message``.
+what the gateway itself says through ``masked_message``, what a PTY shows through
+``painted``.
 
 Only what was matched leaves: escape sequences and other controls are dropped
 before matching, so no colour, cursor move or backspace can cut a number for the
@@ -12,6 +13,7 @@ matcher and join it again for the reader.
 from __future__ import annotations
 
 import codecs
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NoReturn
@@ -19,6 +21,7 @@ from typing import Final, NoReturn
 from gateway.core.patterns import MAX_MATCH_CHARS, Searcher
 from gateway.core.phi import CONSTANT, TAGS
 from gateway.core.plaintext import Cleaner, positions, shadow
+from gateway.core.screen.controls import FILL, Fixed, Lines, Segment, Text
 
 LINE_LIMIT_CHARS: Final = 65_536
 """An incomplete line is held up to here; then its safe prefix leaves."""
@@ -35,7 +38,8 @@ class Masked:
     """Bytes that passed the masker; immutable, made in this module only.
 
     Attributes:
-        data: UTF-8, with no control characters but LF, TAB and CR.
+        data: UTF-8, with no control characters but LF, TAB and CR; from
+            ``painted`` also those of ``screen.controls``.
     """
 
     __slots__ = ("_data",)
@@ -204,7 +208,7 @@ class StreamMasker:
         begin, limit = len(self._context), len(self._context) + limit
         out: list[str] = []
         done = begin
-        for start, end, name, tag_text in _findings(whole, self._searcher):
+        for start, end, name, tag_text in findings(whole, self._searcher):
             if end <= begin:
                 continue
             if start >= limit:
@@ -227,8 +231,12 @@ def _tail(text: str) -> str:
     return line if len(kept) <= OVERLAP_CHARS else line[kept[-OVERLAP_CHARS] :]
 
 
-def _findings(text: str, searcher: Searcher) -> list[tuple[int, int, str, str]]:
-    """Findings as (start, end, pattern name, tag), in characters of the text."""
+def findings(text: str, searcher: Searcher) -> list[tuple[int, int, str, str]]:
+    """Findings as (start, end, pattern name, tag), in characters of the text.
+
+    Args:
+        text: clean, lines separated by LF; no finding crosses one.
+    """
     if text.isascii() and "\r" not in text:
         found = searcher.find(text.encode("ascii"))
         return [(span.start, span.end, span.pattern.name, span.pattern.tag) for span in found]
@@ -263,3 +271,50 @@ def masked_message(text: str) -> Masked:
     were to be shown by ``display.show`` when the message was put together.
     """
     return Masked(mask_text(text).encode(), _MAKE)
+
+
+# What a terminal would act on or not show; TAB and LF stand in ``Lines`` only.
+_NOT_PAINTED = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    r"\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def painted(segments: Iterable[Segment]) -> Masked:
+    """What the screen shows, as bytes for the client's terminal and the recording.
+
+    The screen masked it already; it is searched here once more, and what is still
+    found becomes mask glyphs, so that a fault in the screen's bookkeeping shows
+    nothing.
+
+    Raises:
+        TypeError: a segment is none of ``screen.controls``.
+        ValueError: a control's number is out of its bounds.
+    """
+    out: list[str] = []
+    checked: tuple[str, str] = ("", "")
+    for segment in segments:
+        if type(segment) is Text:
+            if segment.line != checked[0]:
+                flat = segment.line.replace("\n", "\ufffd").replace("\t", "\ufffd")
+                checked = (segment.line, _checked(flat))
+            out.append(checked[1][segment.start : segment.end])
+        elif type(segment) is Lines:
+            out.append(_checked(segment.text).replace("\n", "\r\n"))
+        elif type(segment) is Fixed:
+            out.append(segment.value)
+        elif isinstance(segment, Segment) and not isinstance(segment, Text | Lines | Fixed):
+            out.append(segment.sequence())
+        else:
+            raise TypeError("only the screen's controls can be painted")
+    return Masked("".join(out).encode("utf-8", "replace"), _MAKE)
+
+
+def _checked(text: str) -> str:
+    """The text with mask glyphs in place of controls and of what is found in it."""
+    text = _NOT_PAINTED.sub(FILL, text)
+    # In the search a glyph is any sign, which keeps the text ASCII and the search fast.
+    while found := findings(text.replace(FILL, ";"), _ALL_PATTERNS):
+        for start, end, _, _ in found:
+            text = text[:start] + FILL * (end - start) + text[end:]
+    return text

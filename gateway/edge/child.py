@@ -1,4 +1,4 @@
-"""A child: one client program, sandboxed, on pipes, owned until it is gone.
+"""A child: one client program, sandboxed, on pipes or a terminal, owned until it is gone.
 
 The zygote starts it (``gateway/edge/sandbox``); from then on it is a plain child of this
 process, in a session and process group of its own.
@@ -15,13 +15,21 @@ import stat
 from contextlib import ExitStack
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.connectors import LaunchSpec
 from gateway.edge.sandbox import prctl
 from gateway.edge.sandbox.launcher import LAUNCHER, REPORT_TIMEOUT_S, Report
 from gateway.edge.sandbox.levels import Level, available, choose
 from gateway.edge.sandbox.orders import ChildLimits, write_order
+from gateway.edge.sandbox.processes import descends
 from gateway.edge.sandbox.programs import Program, examine, find_psql
+from gateway.edge.sandbox.terminal import (
+    TerminalProtocol,
+    WindowSize,
+    open_terminal,
+    set_size,
+)
 from gateway.edge.sandbox.users import lend_user
 from gateway.errors import GatewayFault
 
@@ -29,6 +37,7 @@ __all__ = [
     "Child",
     "ChildLimits",
     "Level",
+    "WindowSize",
     "available",
     "choose",
     "find_psql",
@@ -37,7 +46,6 @@ __all__ = [
 ]
 
 _ABANDON_TIMEOUT_S = 1.0
-_MAX_ANCESTORS = 8
 _NO_LIMITS = ChildLimits()
 
 
@@ -58,6 +66,22 @@ def harden_process() -> None:
         ) from error
 
 
+class _Ends(NamedTuple):
+    """The descriptors of one child before it has its streams: its three, and the gateway's.
+
+    Attributes:
+        theirs: stdin, stdout, stderr.
+        stdin: the gateway's end, to write.
+        stdout: to read; the master, where there is a terminal.
+        stderr: to read; None where there is a terminal, on which both are.
+    """
+
+    theirs: tuple[int, int, int]
+    stdin: int
+    stdout: int
+    stderr: int | None
+
+
 class Child:
     """A running program.
 
@@ -66,8 +90,9 @@ class Child:
     Attributes:
         pid: its process, or that of the sandbox around it; also its process group.
         stdin: closing it is the child's end of file.
-        stdout: with back-pressure: unread output stops the child, not the gateway.
-        stderr: likewise.
+        stdout: with back-pressure: unread output stops the child, not the gateway. With a
+            terminal it is all that the child draws, stderr too, in the order drawn.
+        stderr: likewise; with a terminal empty, at its end from the start.
     """
 
     stdin: asyncio.StreamWriter
@@ -81,24 +106,29 @@ class Child:
         self._exit_code: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._pidfd, self._reap)
         self._transports: list[asyncio.BaseTransport] = []
+        self._terminal: FileIO | None = None
         self._held = held.pop_all()  # let go of when the child is gone
 
-    async def _attach(self, stdin: int, stdout: int, stderr: int) -> None:
-        """Put streams over the gateway's ends of the pipes; on failure the child is closed."""
-        pipes = [
-            os.fdopen(stdin, "wb", buffering=0),
-            os.fdopen(stdout, "rb", buffering=0),
-            os.fdopen(stderr, "rb", buffering=0),
+    async def _attach(self, ends: _Ends) -> None:
+        """Put streams over the gateway's ends; on failure they and the child are closed."""
+        writing = os.fdopen(ends.stdin, "wb", buffering=0)
+        reading = [
+            os.fdopen(end, "rb", buffering=0)
+            for end in (ends.stdout, ends.stderr)
+            if end is not None
         ]
+        if ends.stderr is None:
+            self._terminal = reading[0]
+        pipes = [writing, *reading]
         try:
             # A StreamReaderProtocol also knows when a write pipe has closed, for wait_closed.
             transport, protocol = await self._loop.connect_write_pipe(
-                lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipes[0]
+                lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), writing
             )
             self._transports.append(transport)
             self.stdin = asyncio.StreamWriter(transport, protocol, None, self._loop)
-            self.stdout = await self._reader(pipes[1])
-            self.stderr = await self._reader(pipes[2])
+            self.stdout, *others = [await self._reader(pipe) for pipe in reading]
+            self.stderr = others[0] if others else _ended_stream()
         except BaseException:
             await self.aclose()
             raise
@@ -109,11 +139,19 @@ class Child:
 
     async def _reader(self, pipe: FileIO) -> asyncio.StreamReader:
         reader = asyncio.StreamReader()
-        transport, _ = await self._loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), pipe
-        )
+        kind = asyncio.StreamReaderProtocol if self._terminal is None else TerminalProtocol
+        transport, _ = await self._loop.connect_read_pipe(lambda: kind(reader), pipe)
         self._transports.append(transport)
         return reader
+
+    def resize(self, size: WindowSize) -> None:
+        """Tell the child's terminal its new size; the child gets no signal.
+
+        psql asks before each table that it draws. Without a terminal, or once the child
+        or its terminal is closed, nothing happens: a resize may cross the end.
+        """
+        if self._terminal is not None and not self._terminal.closed:
+            set_size(self._terminal.fileno(), size)
 
     def is_child(self, pid: int, uid: int) -> bool:
         """Whether a process is this child, or something that this child started.
@@ -122,16 +160,7 @@ class Child:
         is read from /proc in this process's namespace; what cannot be read is no child.
         ``uid`` must be the child's own, too. False once the child is gone.
         """
-        if self._exit_code.done():
-            return False
-        current = pid
-        for _ in range(_MAX_ANCESTORS):
-            if current == self.pid:
-                return uid == _owner(pid) == _owner(self.pid)
-            current = _parent(current)
-            if current <= 1:
-                return False
-        return False
+        return not self._exit_code.done() and descends(pid, self.pid, uid)
 
     async def wait(self) -> int:
         """The exit code, 128 + N where signal N ended it; may be called often."""
@@ -177,13 +206,16 @@ async def spawn(
     program_path: Path,
     limits: ChildLimits = _NO_LIMITS,
     extra: tuple[Path, ...] = (),
+    terminal: WindowSize | None = None,
 ) -> Child:
     """Start a child and write its first bytes; it runs when this returns.
 
     Its environment is exactly the specification's (bubblewrap adds ``PWD=/``), its
-    descriptors are the three pipes. Where the gateway runs as root the child gets a
-    user of its own, which is given the guard's folder and what lies in it: the guard
-    must listen already. Cancelled in the middle, no process or descriptor stays.
+    descriptors are three pipes, or with a terminal a pipe (stdin) and the terminal twice:
+    to write only, raw, and not its controlling terminal. Where the gateway runs as root
+    the child gets a user of its own, which is given the guard's folder and what lies in
+    it: the guard must listen already. Cancelled in the middle, no process or descriptor
+    stays.
 
     Args:
         spec: what to start.
@@ -191,6 +223,7 @@ async def spawn(
         program_path: the program's own ELF file (``find_psql``).
         limits: resources.
         extra: more files and folders that it may read.
+        terminal: the size of the terminal that it draws on; None for pipes.
 
     Raises:
         GatewayFault: it does not start; nothing of it is left.
@@ -210,15 +243,13 @@ async def spawn(
             limits=limits,
         )
         with ExitStack() as theirs, ExitStack() as ours:
-            stdin_theirs, stdin_ours = _pipe(theirs, ours)
-            stdout_ours, stdout_theirs = _pipe(ours, theirs)
-            stderr_ours, stderr_theirs = _pipe(ours, theirs)
-            report = LAUNCHER.send(order, [stdin_theirs, stdout_theirs, stderr_theirs])
+            ends = _open_ends(terminal, theirs, ours)
+            report = LAUNCHER.send(order, ends.theirs)
             theirs.close()
             pid = await _await_start(report)
             child = _adopt(pid, held)
             ours.pop_all()
-            await child._attach(stdin_ours, stdout_ours, stderr_ours)
+            await child._attach(ends)
     child.stdin.write(spec.first_input)
     return child
 
@@ -233,10 +264,34 @@ def _adopt(pid: int, held: ExitStack) -> Child:
 
 def _no_descriptors(error: OSError) -> GatewayFault:
     return GatewayFault(
-        f"The child's pipes cannot be opened ({error.strerror})",
-        "Raise the gateway's limit of open files",
+        f"The child's pipes or terminal cannot be opened ({error.strerror})",
+        "Raise the gateway's limit of open files; for a terminal, see that /dev/pts is mounted "
+        "and that sysctl kernel.pty.max is not reached",
         rule="sandbox",
     )
+
+
+def _open_ends(terminal: WindowSize | None, theirs: ExitStack, ours: ExitStack) -> _Ends:
+    stdin_theirs, stdin_ours = _pipe(theirs, ours)
+    if terminal is None:
+        stdout_ours, stdout_theirs = _pipe(ours, theirs)
+        stderr_ours, stderr_theirs = _pipe(ours, theirs)
+        return _Ends(
+            (stdin_theirs, stdout_theirs, stderr_theirs), stdin_ours, stdout_ours, stderr_ours
+        )
+    try:
+        master, slave = open_terminal(terminal)
+    except OSError as error:
+        raise _no_descriptors(error) from error
+    ours.callback(os.close, master)
+    theirs.callback(os.close, slave)
+    return _Ends((stdin_theirs, slave, slave), stdin_ours, master, None)
+
+
+def _ended_stream() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    reader.feed_eof()
+    return reader
 
 
 def _pipe(reader: ExitStack, writer: ExitStack) -> tuple[int, int]:
@@ -333,22 +388,3 @@ def _refuse_unreachable(path: Path, advice: str) -> None:
             raise GatewayFault(
                 f"The child's own user cannot pass through {parent}", advice, rule="sandbox"
             )
-
-
-def _parent(pid: int) -> int:
-    """The parent of a process, 0 if it cannot be read."""
-    try:
-        # The name in parentheses may itself hold spaces and parentheses.
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return int(fields[1])
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _owner(pid: int) -> int | None:
-    """The real user of a process, None if it cannot be read."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_bytes()
-        return int(status.partition(b"\nUid:")[2].split()[0])
-    except (OSError, IndexError, ValueError):
-        return None

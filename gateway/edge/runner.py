@@ -79,6 +79,10 @@ class Execution(Protocol):
         """Let the child run what was granted, and pass its masked output to the sink."""
         ...
 
+    async def release(self) -> None:
+        """The command came to its end: let go of what only it needed."""
+        ...
+
     async def stop(self) -> None:
         """Cancel on the server, end the child, let go of everything; safe to call twice."""
         ...
@@ -177,7 +181,7 @@ class Runner:
             case RecordRefusal(line, judgement, error):
                 await self._record.refusal(line, judgement, error)
             case RecordFinish(summary):
-                await self._execution.stop()
+                await self._execution.release()
                 await self._record.finish(summary)
             case TellRefusal(error, judgement):
                 self._told_fault = self._told_fault or isinstance(error, GatewayFault)

@@ -161,7 +161,7 @@ class Sessions:
                 why=options.why,
                 answer_s=int(self._config.approval.pending_ttl.total_seconds()),
             ),
-            execution=self._executions.begin(target, session_id, recording),
+            execution=self._executions.begin(target, recording),
             record=recording,
             outlet=channel,
             as_json=options.as_json,

@@ -211,6 +211,9 @@ class ScriptedExecution:
             await sink(masked_message("(1 row)\n"), False)
         return Summary(exit_code=3, rows=1, out_bytes=8, masked=(("column:ssn", 2),))
 
+    async def release(self) -> None:
+        await self.stop()
+
     async def stop(self) -> None:
         self.log.append("stop")
         if self.stopping is not None:
