@@ -192,7 +192,7 @@ class Queue(App[None]):
             return
         now = self._clock()
         held.show_rows(self.board.rows, self.board.chosen, now, empty=self._empty())
-        detail.lay(self._detail_rows, top=self._painted != self.board.chosen)
+        detail.lay(top=self._painted != self.board.chosen)
         self._painted = self.board.chosen
         self._paint_top(now)
         if isinstance(self.screen, Ballot):

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Final
 
 from rich.cells import cell_len, get_character_cell_size
-from textual.content import Content
+from textual.content import Content, Span
 
 from gateway.core.display import confusables, show
 from tui.tickets import TicketView
@@ -77,7 +77,8 @@ def command_rows(command: str, width: int) -> tuple[Content, ...]:
     return tuple(rows)
 
 
-def cautions(text: str) -> list[str]:
+@lru_cache(maxsize=2048)
+def cautions(text: str) -> tuple[str, ...]:
     """What in a text could deceive a reader, one sentence each."""
     found = []
     if words := confusables(text):
@@ -89,7 +90,7 @@ def cautions(text: str) -> list[str]:
         found.append("right-to-left letters: your terminal may draw them in another order")
     if _blank_lines(text) >= _MANY_BLANK_LINES or _LONG_GAP.search(text):
         found.append("long gaps: more text may follow them")
-    return found
+    return tuple(found)
 
 
 def fit(text: str, width: int) -> str:
@@ -162,13 +163,10 @@ def _field(label: str, text: str, width: int, style: str = "") -> list[Content]:
 
 def _marked(line: str, suspects: Sequence[str]) -> Content:
     """A shown line whose written-out and confusable characters stand out."""
-    content = Content(line)
-    for match in _ESCAPE.finditer(line):
-        content = content.stylize(_ALARM, *match.span())
+    marks = [match.span() for match in _ESCAPE.finditer(line)]
     for word in suspects:
-        for match in re.finditer(re.escape(word), line):
-            content = content.stylize(_ALARM, *match.span())
-    return content
+        marks += [match.span() for match in re.finditer(re.escape(word), line)]
+    return Content(line, [Span(start, end, _ALARM) for start, end in marks])
 
 
 def _cuts(text: str, width: int) -> list[int]:

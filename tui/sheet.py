@@ -1,72 +1,62 @@
-"""A sheet of rows that were laid out for its width; it scrolls and cuts nothing of its own."""
+"""A scrolling sheet of rows that were laid out for its width; it cuts nothing of its own.
+
+Only the rows in sight are drawn, so that 16 KB of escapes cost no more than a line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from rich.segment import Segment
+from textual import events
 from textual.content import Content
 from textual.geometry import Size
-from textual.widget import Widget
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 
 Layout = Callable[[int], Sequence[Content]]
-"""From a width in cells to rows that are at most so wide."""
+"""From a width in cells to rows that are at most so wide, without line feeds."""
 
 
-class _Rows(Widget):
-    """Rows laid out anew for each width."""
-
-    DEFAULT_CSS = """
-    _Rows { width: 1fr; height: auto; text-wrap: nowrap; text-overflow: clip; }
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__()
-        self._lay = layout
-        self._drawn: Sequence[Content] = ()
-
-    def lay(self, layout: Layout) -> None:
-        """Show other rows; drawn again only where they differ from what stands there."""
-        self._lay = layout
-        rows = layout(self.size.width)
-        if len(rows) != len(self._drawn):
-            self.refresh(layout=True)
-        elif not all(map(Content.is_same, rows, self._drawn)):
-            self.refresh()
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """One row each."""
-        return len(self._lay(width))
-
-    def render(self) -> Content:
-        """The rows as one content, whose markup nobody reads."""
-        self._drawn = self._lay(self.size.width)
-        return Content("\n").join(self._drawn)
-
-
-class Sheet(VerticalScroll):
-    """A scrolling pane of laid out rows."""
+class Sheet(ScrollView, can_focus=True):
+    """Shows what a layout gives for the width that there is."""
 
     DEFAULT_CSS = """
-    Sheet { scrollbar-size-vertical: 1; }
+    Sheet { overflow-x: hidden; overflow-y: auto; scrollbar-gutter: stable;
+        scrollbar-size-vertical: 1; }
     """
 
     def __init__(self, layout: Layout, *, id: str | None = None) -> None:  # noqa: A002  # Textual's name
         super().__init__(id=id)
-        self._rows = _Rows(layout)
-
-    def compose(self) -> ComposeResult:
-        """The rows alone."""
-        yield self._rows
-
-    def lay(self, layout: Layout, *, top: bool = False) -> None:
-        """Show other rows; ``top`` scrolls back to the first."""
-        self._rows.lay(layout)
-        if top:
-            self.scroll_home(animate=False)
+        self._lay = layout
+        self._rows: Sequence[Content] = ()
 
     @property
     def at_end(self) -> bool:
         """Whether the last row is in sight."""
-        return self.scroll_offset.y >= self.max_scroll_y
+        return self.scroll_offset.y + self.size.height >= len(self._rows)
+
+    def lay(self, *, top: bool = False) -> None:
+        """Ask the layout again; drawn only where it differs. ``top`` scrolls to the first row."""
+        rows = self._lay(self.size.width)
+        same = len(rows) == len(self._rows) and all(map(Content.is_same, rows, self._rows))
+        self._rows = rows
+        if not same:
+            self.virtual_size = Size(0, len(rows))
+            self.refresh()
+        if top:
+            self.scroll_home(animate=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another width has other rows."""
+        self.lay()
+
+    def render_line(self, y: int) -> Strip:
+        """One row in sight."""
+        at = self.scroll_offset.y + y
+        base, width = self.visual_style, self.size.width
+        if at >= len(self._rows):
+            return Strip.blank(width, base.rich_style)
+        parts = self._rows[at].render(base, "", self._get_style)
+        segments = [Segment(text, style.rich_style) for text, style in parts]
+        return Strip(segments).adjust_cell_length(width, base.rich_style)

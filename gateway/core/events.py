@@ -152,6 +152,11 @@ class ClientGone:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """The user ended the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
 class Killed:
     """Someone who may ended the session."""
 
@@ -170,6 +175,7 @@ Event = (
     | Ran
     | Failed
     | ClientGone
+    | Left
     | Killed
 )
 

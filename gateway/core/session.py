@@ -27,6 +27,7 @@ from gateway.core.events import (
     Judged,
     Judgement,
     Killed,
+    Left,
     Line,
     LineArrived,
     Prepare,
@@ -204,6 +205,10 @@ def _ran(session: Session, event: Event) -> Step:
     return Step(end.state, (RecordFinish(event.summary), *end.effects))
 
 
+def _left(session: Session, event: Event) -> Step:
+    return Step(State.CLOSED, (Stop(), Close(ExitCode.OK, "left")))
+
+
 def _failed(session: Session, event: Event) -> Step:
     assert isinstance(event, Failed)
     return Step(State.CLOSED, session._fail(event.error))
@@ -223,6 +228,7 @@ _REFUSED = (State.CLOSED, State.READY)
 
 TABLE: dict[tuple[State, type[Event]], Transition] = {
     (State.READY, LineArrived): Transition((State.JUDGING,), _judge),
+    (State.READY, Left): Transition((State.CLOSED,), _left),
     (State.READY, Unjudgeable): Transition(_REFUSED, _unjudgeable),
     (State.JUDGING, Judged): Transition((State.PREPARING, State.ASKING, *_REFUSED), _by_verdict),
     (State.JUDGING, Unjudgeable): Transition(_REFUSED, _unjudgeable),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.core.approval import Grant, Request, Ticket, claim, expire, find
 from gateway.core.events import Judgement, Line
 from gateway.core.mask import mask_text
@@ -25,6 +27,7 @@ class Clerk:
         session: id of the session, for the record.
         why: the requester's own words (``TOLLHOUSE_REASON``).
         answer_s: seconds that a ticket waits for its votes.
+        pinned: the login whose transaction is open at a prompt, or None.
     """
 
     def __init__(
@@ -36,18 +39,21 @@ class Clerk:
         *,
         why: str,
         answer_s: int,
+        pinned: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._judges = judges
         self._ledger = ledger
         self._admission = admission
         self._session = session
         self._why = why
+        self._pinned = pinned
         self._leaves = TicketLeaves(ledger)
         self._answer_s = answer_s
 
     async def judge(self, line: Line) -> Judgement:
         """See ``Judges.judge``."""
-        return await self._judges.judge(line, self._admission.target, self._admission.identity)
+        admission = self._admission
+        return await self._judges.judge(line, admission.target, admission.identity, self._pinned())
 
     async def seek(self, judgement: Judgement) -> Grant | Ticket:
         """A grant for exactly this line if there is one, else the ticket it waits under.
@@ -57,6 +63,12 @@ class Clerk:
             RecorderFault: the store cannot be read or written.
         """
         check_countable(judgement)
+        if self._pinned() is not None:
+            raise Denied(
+                "A line that needs a grant cannot run inside an open transaction",
+                "COMMIT or ROLLBACK first: nobody's locks wait for a human",
+                rule="grant.transaction",
+            )
         store, now = self._ledger.store, self._ledger.now()
         identity = self._admission.identity
         tickets = await store.open_tickets(identity.id, self._admission.target)

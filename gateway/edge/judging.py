@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from typing import Literal, Protocol
 from weakref import WeakValueDictionary
 
 import rfc8785
 
 from gateway.config import GatewayConfig, Target
+from gateway.core.action import Action, Facts, ObjectKind
 from gateway.core.approval import BoundFields
 from gateway.core.events import Judgement, Line
 from gateway.core.identity import Identity
@@ -19,6 +21,9 @@ from gateway.edge.workers import Workers
 from gateway.errors import Denied
 from gateway.sql.catalog import Catalog
 from gateway.sql.limits import SqlLimits
+
+MAX_COMPLETED = 500
+"""Relations that completion knows at most; each costs a decision."""
 
 
 class Catalogs(Protocol):
@@ -57,8 +62,16 @@ class Judges:
             name: masking_hash(config, target) for name, target in self._targets.items()
         }
 
-    async def judge(self, line: Line, target_name: str, identity: Identity) -> Judgement:
+    async def judge(
+        self, line: Line, target_name: str, identity: Identity, pinned: str | None = None
+    ) -> Judgement:
         """Decide one line whole; nothing of it has run.
+
+        Args:
+            line: what was typed.
+            target_name: a configured target.
+            identity: who typed it.
+            pinned: the login whose transaction is open, or None.
 
         Raises:
             BadCommand: it cannot be read.
@@ -69,11 +82,11 @@ class Judges:
         target = self._targets[target_name]
         catalog = await self._catalogs.current(target_name)
         async with self._turns.setdefault(identity.id, asyncio.Lock()):
-            parsed = await self._parse(line, target_name, catalog)
+            parsed = await self._parse(line, target, catalog)
         verdict = self._policies.decide(
             identity, target_name, target.labels, parsed.actions, database=catalog.database
         )
-        login, user = _login(target, parsed)
+        login, user = _login(target, parsed, pinned)
         if user is None and verdict.verdict != "deny":
             raise Denied(
                 f"{target_name} is configured for reading only",
@@ -92,10 +105,35 @@ class Judges:
         )
         return Judgement(line, parsed, verdict, fields, login)
 
-    async def _parse(self, line: Line, target: str, catalog: Catalog) -> Parsed:
+    async def readable(self, target_name: str, identity: Identity) -> dict[str, tuple[str, ...]]:
+        """What an identity may read without asking, or after: tables to columns, for completion.
+
+        Raises:
+            TargetUnavailable: the catalog cannot be read.
+        """
+        target = self._targets[target_name]
+        catalog = await self._catalogs.current(target_name)
+        found: dict[str, tuple[str, ...]] = {}
+        for relation in catalog.relations[:MAX_COMPLETED]:
+            if relation.kind not in ("table", "view", "matview", "foreign"):
+                continue
+            kind: ObjectKind = "table" if relation.kind == "table" else "view"
+            name = f"{catalog.database}.{relation.schema}.{relation.name}"
+            phi = any(column.masked for column in relation.columns)
+            action = Action("select", kind, name, Facts(phi=phi, form="prompt"))
+            verdict = self._policies.decide(
+                identity, target_name, target.labels, [action], database=catalog.database
+            )
+            if verdict.verdict != "deny":
+                found[relation.name] = tuple(column.name for column in relation.columns)
+        return found
+
+    async def _parse(self, line: Line, target: Target, catalog: Catalog) -> Parsed:
+        timeout_ms = int(target.statement_timeout.total_seconds() * 1000)
+        limits = replace(self._limits, statement_timeout_ms=timeout_ms)
         parts = [
             await self._workers.parse(
-                text, form=line.form, target=target, catalog=catalog, limits=self._limits
+                text, form=line.form, target=target.name, catalog=catalog, limits=limits
             )
             for text in line.parts or (line.text,)
         ]
@@ -110,8 +148,16 @@ class Judges:
         )
 
 
-def _login(target: Target, parsed: Parsed) -> tuple[Literal["reader", "writer"], str | None]:
-    if not parsed.writes:
+def _login(
+    target: Target, parsed: Parsed, pinned: str | None
+) -> tuple[Literal["reader", "writer"], str | None]:
+    if pinned == "reader" and parsed.writes:
+        raise Denied(
+            "This transaction was opened for reading",
+            "COMMIT it, then send the change by itself or as a script",
+            rule="transaction.reader",
+        )
+    if not parsed.writes and pinned != "writer":
         return "reader", target.reader.user
     return "writer", target.writer.user if target.writer is not None else None
 

@@ -20,7 +20,7 @@ from typing import Protocol
 from gateway.connectors.psql.launch import launch
 from gateway.core.mask import mask_text
 from gateway.core.plan import Unit
-from gateway.edge.child import Child, Level, spawn
+from gateway.edge.child import Child, Level, WindowSize, spawn
 from gateway.edge.pgguard import PgGuard
 from gateway.edge.upstream import Upstream
 from gateway.errors import Denied, GatewayFault, TargetUnavailable
@@ -133,6 +133,7 @@ class Lane:
         *,
         level: Level,
         psql: Path,
+        terminal: WindowSize | None = None,
     ) -> Child:
         """Spawn psql and let it through to the guard.
 
@@ -140,6 +141,7 @@ class Lane:
             arguments: psql's own flags, vetted.
             level: of the sandbox.
             psql: the program.
+            terminal: draw into a terminal of this size instead of pipes.
 
         Raises:
             GatewayFault: it does not start.
@@ -152,7 +154,7 @@ class Lane:
             database=self._upstream.database,
             restrict_key=secrets.token_hex(16),
         )
-        self._child = await spawn(spec, level=level, program_path=psql)
+        self._child = await spawn(spec, level=level, program_path=psql, terminal=terminal)
         self._guard.admit(self._child.is_child)
         return self._child
 
@@ -229,6 +231,11 @@ class Lane:
                 error = await self._guard.wait_closed()
             if error is not None:
                 raise error
+
+    def resize(self, size: WindowSize) -> None:
+        """The terminal has another size from the next statement on."""
+        if self._child is not None:
+            self._child.resize(size)
 
     async def cancel(self) -> None:
         """Stop the running statement on the server; psql gets its error and goes on."""

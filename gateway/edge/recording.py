@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from gateway.core.approval import Grant
 from gateway.core.display import show
@@ -27,8 +27,8 @@ from gateway.core.verdict import Verdict
 from gateway.edge.door import Admission
 from gateway.edge.ledger import Ledger
 from gateway.edge.ticketing import TicketLeaves
-from gateway.errors import RecorderFault, TollhouseError
-from gateway.sql.shown import shown
+from gateway.errors import BadCommand, RecorderFault, TollhouseError
+from gateway.sql.shown import shown, unread
 from gateway.store import SessionRecord
 from recorder.cast import Code
 from recorder.errors import RecorderError
@@ -76,7 +76,9 @@ class Recording:
         admission: Admission,
         facts: Mapping[str, object],
         digest_key: bytes,
-    ) -> Recording:
+        cols: int = 80,
+        rows: int = 24,
+    ) -> Self:
         """Create the cast, then put ``session.open`` into the ledger.
 
         Args:
@@ -86,6 +88,7 @@ class Recording:
             admission: who came in.
             facts: what else ``session.open`` says (form, sandbox level, upstream).
             digest_key: keys the digests of exact command bytes.
+            cols, rows: of the client's window, if it has one.
 
         Raises:
             RecorderFault: either could not be made durable; nothing may run.
@@ -96,6 +99,8 @@ class Recording:
             lambda: CastWriter.create(
                 casts_dir,
                 session,
+                cols=cols,
+                rows=rows,
                 started=ledger.now(),
                 genesis=genesis,
                 seed=os.urandom(32),
@@ -160,6 +165,8 @@ class Recording:
         else:
             verdict = judgement.verdict
         facts = self._decided(line, judgement, verdict)
+        if isinstance(error, BadCommand):
+            facts["command"] = mask_text(_cut(line.text, unread))
         facts |= {"verdict": "deny", "rule": error.rule, "reason": mask_text(error.reason)}
         note = {"verdict": "deny", "rule": error.rule}
         facts |= await self._typed(str(facts["command"]), note, None)
@@ -182,7 +189,25 @@ class Recording:
         """
         if not data.data:
             return
-        text = data.data.decode().replace("\r\n", "\n").replace("\n", "\r\n")
+        await self._keep(data.data.decode().replace("\r\n", "\n").replace("\n", "\r\n"))
+
+    async def drawn(self, data: Masked) -> None:
+        """Keep what a terminal is about to show, as it is.
+
+        Raises:
+            RecorderFault: the record cannot be kept; the data must not be sent.
+        """
+        await self._keep(data.data.decode())
+
+    async def resized(self, cols: int, rows: int) -> None:
+        """Keep that the client's window has another size.
+
+        Raises:
+            RecorderFault: the record cannot be kept.
+        """
+        await self._write(("r", f"{cols}x{rows}"))
+
+    async def _keep(self, text: str) -> None:
         await self._write(("o", text))
         self._unsynced_bytes += len(text)
         due = time.monotonic() - self._headed_s >= HEAD_EVERY_S
@@ -238,7 +263,7 @@ class Recording:
 
     def _decided(self, line: Line, judgement: Judgement | None, verdict: Verdict) -> dict[str, Any]:
         parsed = judgement.parsed if judgement is not None else None
-        command = parsed.shown if parsed is not None else _shown_unread(line.text)
+        command = parsed.shown if parsed is not None else _cut(line.text, _shown)
         facts = verdict_json(verdict, None, parsed.actions if parsed else (), [])
         del facts["masked_columns"]
         return facts | {
@@ -298,15 +323,26 @@ class Recording:
             return await _on_disk(seal)
 
 
-def _shown_unread(text: bytes) -> str:
+class ScreenRecording(Recording):
+    """The record of a terminal: the view keeps what is shown, cell for cell."""
+
+    async def output(self, data: Masked) -> None:
+        """Nothing: the notice is drawn on the screen, and kept there (``drawn``)."""
+
+
+def _shown(text: bytes) -> str:
+    return shown(text, touches_phi=True)
+
+
+def _cut(text: bytes, show_text: Callable[[bytes], str]) -> str:
     """A line that nobody could judge, cut where it is long: a bomb must not occupy the loop.
 
     The cut is said, and never leaves the beginning of a number that would be masked whole.
     """
     if len(text) <= UNREAD_SHOWN_BYTES:
-        return shown(text, touches_phi=True)
+        return show_text(text)
     head = _CUT_WORD.sub(b"", text[:UNREAD_SHOWN_BYTES])
-    return f"{shown(head, touches_phi=True)} … ({len(text) - len(head)} more bytes)"
+    return f"{show_text(head)} … ({len(text) - len(head)} more bytes)"
 
 
 def _marker(note: Mapping[str, str], ticket: str | None) -> str:

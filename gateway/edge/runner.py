@@ -43,7 +43,7 @@ from gateway.core.events import (
     Unjudgeable,
 )
 from gateway.core.mask import Masked
-from gateway.core.session import Session
+from gateway.core.session import Session, State
 from gateway.edge.internal import internal_fault
 from gateway.edge.recording import Recording
 from gateway.errors import BadCommand, Denied, ExitCode, GatewayFault, TollhouseError
@@ -130,13 +130,24 @@ class Runner:
         self._as_json = as_json
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._work: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
         self._closed = False
         self._fault: TollhouseError | None = None
         self._told_fault = False
 
     def post(self, event: Event) -> None:
         """Tell the session that something happened; from the loop's own thread only."""
+        self._idle.clear()
         self._events.put_nowait(event)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended."""
+        return self._closed
+
+    async def ready(self) -> None:
+        """Wait until a prompt's line is over, or the session is."""
+        await self._idle.wait()
 
     async def run(self) -> None:
         """Perform until the session is closed."""
@@ -145,7 +156,10 @@ class Runner:
                 event = await self._events.get()
                 for effect in self._session.handle(event):
                     await self._perform(effect)
+                if self._session.state is State.READY and self._events.empty():
+                    self._idle.set()
         finally:
+            self._idle.set()
             await self._let_go()
 
     async def _perform(self, effect: Effect) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,9 +25,12 @@ from gateway.edge.internal import internal_fault
 from gateway.edge.judging import Judges
 from gateway.edge.ledger import Ledger
 from gateway.edge.places import Places
-from gateway.edge.recording import Recording
+from gateway.edge.prompt import Prompt
+from gateway.edge.prompting import PromptExecution, PromptSession, ScreenOutlet
+from gateway.edge.recording import Recording, ScreenRecording
 from gateway.edge.runner import Runner
 from gateway.edge.ssh import Channel
+from gateway.edge.view import View, bounded
 from gateway.errors import BadCommand, TollhouseError
 
 MAX_REASON_CHARS = 500
@@ -127,40 +130,55 @@ class Sessions:
                 "`ssh gateway@… targets` lists what your certificate opens",
                 rule="channel.target",
             )
-        if channel.command is None and channel.terminal is not None:
-            raise BadCommand(
-                "A prompt on a terminal is not available yet",
-                f'Send one command (ssh {target.name}@… "select 1") or a script on stdin',
-                rule="channel.prompt",
-            )
         with self._places.taken(channel.admission.identity.id):
-            await self._run(channel, target, options)
+            if channel.command is None and channel.terminal is not None:
+                await self._prompt(channel, target, options)
+            else:
+                await self._run(channel, target, options)
 
-    async def _run(self, channel: Channel, target: Target, options: Options) -> None:
-        session_id = f"s-{self._ledger.now():%Y%m%d}-{secrets.token_hex(8)}"
-        recording = await Recording.open(
-            session=session_id,
+    async def _open(self, channel: Channel, target: Target, form: str) -> Recording:
+        size = bounded(*channel.window)
+        at_prompt = form == "prompt"
+        kind = ScreenRecording if at_prompt else Recording
+        return await kind.open(
+            session=f"s-{self._ledger.now():%Y%m%d}-{secrets.token_hex(8)}",
             ledger=self._ledger,
             casts_dir=self._casts_dir,
             admission=channel.admission,
             facts={
-                "form": "single" if channel.command is not None else "script",
+                "form": form,
                 "sandbox": str(self._executions.level),
                 "reader": target.reader.user,
                 "writer": target.writer.user if target.writer else None,
             },
             digest_key=self._digest_key,
+            cols=size.cols if at_prompt else 80,
+            rows=size.rows if at_prompt else 24,
         )
+
+    def _clerk(
+        self,
+        channel: Channel,
+        options: Options,
+        session: str,
+        pinned: Callable[[], str | None] = lambda: None,
+    ) -> Clerk:
+        return Clerk(
+            self._judges,
+            self._ledger,
+            channel.admission,
+            session,
+            why=options.why,
+            answer_s=int(self._config.approval.pending_ttl.total_seconds()),
+            pinned=pinned,
+        )
+
+    async def _run(self, channel: Channel, target: Target, options: Options) -> None:
+        form = "single" if channel.command is not None else "script"
+        recording = await self._open(channel, target, form)
         runner = Runner(
             Session(waits=options.waits),
-            clerk=Clerk(
-                self._judges,
-                self._ledger,
-                channel.admission,
-                session_id,
-                why=options.why,
-                answer_s=int(self._config.approval.pending_ttl.total_seconds()),
-            ),
+            clerk=self._clerk(channel, options, recording.session),
             execution=self._executions.begin(target, recording),
             record=recording,
             outlet=channel,
@@ -170,6 +188,34 @@ class Sessions:
         try:
             runner.post(await self._line(channel))
             await runner.run()
+        finally:
+            watch.cancel()
+
+    async def _prompt(self, channel: Channel, target: Target, options: Options) -> None:
+        names = await self._judges.readable(target.name, channel.admission.identity)
+        recording = await self._open(channel, target, "prompt")
+        view = View(channel, recording, bounded(*channel.window))
+        execution = PromptExecution(self._executions, target, recording, view)
+        runner = Runner(
+            Session(waits=options.waits, one_line=False),
+            clerk=self._clerk(channel, options, recording.session, lambda: execution.pinned),
+            execution=execution,
+            record=recording,
+            outlet=ScreenOutlet(view, channel.exit),
+            as_json=False,
+        )
+        prompt = Prompt(
+            target.name,
+            term=channel.terminal or "",
+            size=lambda: view.size,
+            write=view.write,
+            names=names,
+        )
+        session = PromptSession(prompt, runner, execution, view)
+        channel.take_keys(session.typed, lambda: session.resized(channel.window))
+        watch = asyncio.get_running_loop().create_task(_watch(channel, runner))
+        try:
+            await session.serve()
         finally:
             watch.cancel()
 

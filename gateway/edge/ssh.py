@@ -66,6 +66,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             for a shell request.
         subsystem: the name of a requested subsystem, or None.
         terminal: the client's TERM if it asked for a PTY, else None.
+        window: columns and rows that the client claims, 0 for unknown.
         refused_requests: forwardings that the client asked for and did not get.
         gone: set when the client closed the channel or the connection was lost.
     """
@@ -75,7 +76,10 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self.command: str | None = None
         self.subsystem: str | None = None
         self.terminal: str | None = None
+        self.window = (0, 0)
         self.refused_requests: list[str] = []
+        self._on_input: Callable[[bytes], None] | None = None
+        self._on_resize: Callable[[], None] | None = None
         self.gone = asyncio.Event()
         self._serve = serve
         self._on_close = on_close
@@ -110,6 +114,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def pty_requested(self, term_type: str, term_size: Any, term_modes: Any) -> bool:
         """A terminal is granted; what may be done on it is decided later."""
         self.terminal = term_type
+        self.window = (term_size[0], term_size[1])
         return True
 
     def exec_requested(self, command: str) -> bool:
@@ -149,6 +154,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         """Keep input until it is read; a client that floods is slowed down."""
         if self._ignores_input:
             return
+        if self._on_input is not None:
+            self._on_input(data)
+            return
         self._input += data
         if len(self._input) > self._input_limit_bytes and self._chan is not None:
             self._chan.pause_reading()
@@ -175,6 +183,25 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self.ignore_input()
         return found if self._eof or found is None else b""
 
+    def take_keys(self, on_input: Callable[[bytes], None], on_resize: Callable[[], None]) -> None:
+        """Hand what the client types to a terminal's session, and tell it of resizes."""
+        self._on_input = on_input
+        self._on_resize = on_resize
+        early, self._input = bytes(self._input), bytearray()
+        if early:
+            on_input(early)
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        """The client's window has another size."""
+        self.window = (width, height)
+        if self._on_resize is not None:
+            self._on_resize()
+
+    def signal_received(self, signal: str) -> None:
+        """An interrupt that came as a signal is the key."""
+        if signal == "INT" and self._on_input is not None:
+            self._on_input(b"\x03")
+
     def ignore_input(self) -> None:
         """Drop what the client sends from here on: nothing will read it."""
         self._ignores_input = True
@@ -192,6 +219,13 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if self.terminal is not None:
             payload = payload.replace(b"\n", b"\r\n")
         self._chan.write(payload, asyncssh.EXTENDED_DATA_STDERR if stderr else None)
+        await self._may_write.wait()
+
+    async def send_screen(self, data: Masked) -> None:
+        """Write what a masked screen drew, as it is; waits while the client is slow."""
+        if self.gone.is_set() or self._chan is None:
+            return
+        self._chan.write(data.data)
         await self._may_write.wait()
 
     def exit(self, code: int) -> None:

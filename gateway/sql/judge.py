@@ -69,9 +69,27 @@ def judge(text: bytes, *, form: Form, catalog: Catalog, limits: SqlLimits) -> Pa
     return Parsed(
         units=tuple(units),
         actions=tuple(_of_line(action, statements, form) for action in actions),
-        shown=shown(text, touches_phi),
+        shown=shown(text, touches_phi or not _is_clear(actions, catalog)),
         writes=any(_is_write(action) for action in actions),
         catalog=catalog.fingerprint,
+    )
+
+
+def _is_clear(actions: list[Action], catalog: Catalog) -> bool:
+    """Whether literals may be shown: relations are named, and none holds a masked column.
+
+    What stands beside no relation, or beside PHI that the statement does not read,
+    may be a patient's value all the same.
+    """
+    named = {tuple(a.name.split(".")[1:]) for a in actions if a.kind in ("table", "view")}
+    found = [catalog.by_name.get(name) for name in named if len(name) == 2]
+    return (
+        bool(found)
+        and len(found) == len(named)
+        and all(
+            relation is not None and not any(column.masked for column in relation.columns)
+            for relation in found
+        )
     )
 
 

@@ -12,6 +12,20 @@ from typing import Final
 from gateway.sql.lexing import Token, tokens
 
 MASK: Final = "[PHI]"
+WORD: Final = "[word]"
+
+_KEYWORDS: Final = frozenset(
+    "all alter analyze and any as asc begin between by call case cast close column comment commit "
+    "copy create cross csv cursor database declare default delete desc distinct do drop else end "
+    "escape except execute exists explain fetch filter for format from full function grant group "
+    "having if ilike in index inner insert intersect into is join lateral left like limit listen "
+    "lock materialized merge natural not notify null offset on only or order outer over partition "
+    "prepare procedure psql recursive refresh reindex release reset restart returning revoke right "
+    "role rollback row rows savepoint schema select sequence set show stdin stdout table temp "
+    "temporary then to transaction trigger truncate type union unique update user using vacuum "
+    "values verbose view when where window with work".split()
+)
+_BEFORE_NAME: Final = frozenset({"from", "join", "into", "update", "table", "copy", "-"})
 
 _LONG_DIGITS = re.compile(r"[0-9]{4}")
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}(?:\.[a-z_][a-z0-9_]{0,62}){0,2}")
@@ -46,6 +60,31 @@ def shown(text: bytes, touches_phi: bool) -> str:
         parts += [_shown_run(run), _shown_token(piece, token)]
         run = []
     return "".join([*parts, _shown_run(run)])
+
+
+def unread(text: bytes) -> str:
+    """A line that could not be read, as the record shows it; never raises.
+
+    Nothing is known of its words, and a value that lost its quotes is a word: so
+    only SQL's keywords, flags, and names where a relation stands are kept.
+    """
+    parts: list[str] = []
+    before = ""
+    for token in tokens(text):
+        piece = text[token.start : token.end].decode("utf-8", "replace")
+        if token.kind in ("word", "number"):
+            lowered = piece.lower()
+            kept = lowered in _KEYWORDS or before in _BEFORE_NAME
+            plain = shown_name(lowered) == lowered
+            parts.append(piece if kept and plain else WORD)
+            before = lowered
+        elif token.kind in ("space", "symbol"):
+            parts.append(piece)
+            before = piece if token.kind == "symbol" else before
+        else:
+            parts.append(_shown_token(text[token.start : token.end], token))
+            before = ""
+    return "".join(parts)
 
 
 def shown_name(name: str) -> str:

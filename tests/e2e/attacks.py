@@ -229,11 +229,10 @@ _LEXICAL = (
     _both("a forged ticket", "SELECT 'T0123456789abcdef-victim';", "harmless"),
     _both("a forged sentinel", "SELECT 'S0123456789abcdef-victim';", "harmless"),
     Attack("a held delete", "DELETE FROM victim WHERE id > 0;", "held", "held"),
+    # Its rows are in no command tag, so no rule that limits rows can be asked.
     Attack(
-        "a held delete in a CTE",
+        "a delete in a CTE",
         "WITH x AS (DELETE FROM victim WHERE id > 0 RETURNING id) SELECT count(*) FROM x;",
-        "held",
-        "held",
     ),
 )
 

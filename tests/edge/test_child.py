@@ -8,8 +8,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -24,10 +22,18 @@ from gateway.connectors.psql.launch import launch
 from gateway.edge.child import Child, ChildLimits, Level, available, find_psql, spawn
 from gateway.edge.sandbox.programs import examine
 from gateway.errors import GatewayFault
-from tests.edge.confinement import ROOT, find_interpreter
+from tests.edge.children import (
+    ENVIRONMENT,
+    children,
+    descriptors,
+    nothing_stays,
+    python,
+    relay,
+    running,
+    session_folder,
+)
+from tests.edge.confinement import ROOT
 from tests.servers import Server
-
-_ENVIRONMENT = {"LANG": "C.UTF-8"}
 
 
 @pytest.fixture(params=available(), ids=str)
@@ -39,61 +45,20 @@ def level(request: pytest.FixtureRequest) -> Level:
 
 @pytest.fixture
 def socket_dir() -> Iterator[Path]:
-    """A session's folder under one that every user may pass."""
-    root = Path(tempfile.mkdtemp(prefix="th"))
-    root.chmod(0o711)
-    folder = root / "s"
-    folder.mkdir(mode=0o700)
-    yield folder
-    shutil.rmtree(root)
+    """A session's folder."""
+    with session_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(autouse=True)
 async def nothing_left() -> AsyncIterator[None]:
     """No descriptor, child process or task outlives a test."""
-    before = _descriptors(), _children()
-    yield
-    await asyncio.sleep(0.01)  # transports close their descriptors in the next turn
-    assert _descriptors() == before[0]
-    assert len(_children()) == len(before[1])  # the zygote may be another one
-    assert len(asyncio.all_tasks()) == 1
-
-
-def _descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def _children() -> dict[int, bytes]:
-    """This process's children, zombies too, with their command lines."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
-            if int(fields[1]) == os.getpid():
-                found[int(entry.name)] = (entry / "cmdline").read_bytes()
-    return found
+    async with nothing_stays():
+        yield
 
 
 def _zygote_pid() -> int:
-    return next(pid for pid, words in _children().items() if b"sandbox.zygote" in words)
-
-
-async def python(code: str, level: Level, *words: str, first: bytes = b"") -> Child:
-    """A child that runs Python, in place of a client."""
-    interpreter = find_interpreter()
-    assert interpreter is not None, "no Python 3.11 that the child's user can execute"
-    spec = LaunchSpec("python", ("-I", "-S", "-c", code, *words), _ENVIRONMENT, None, first)
-    return await spawn(spec, level=level, program_path=interpreter.path, extra=interpreter.extra)
-
-
-@contextlib.asynccontextmanager
-async def running(code: str, level: Level, first: bytes = b"") -> AsyncIterator[Child]:
-    """A child that is closed at the end."""
-    child = await python(code, level, first=first)
-    try:
-        yield child
-    finally:
-        await child.aclose()
+    return next(pid for pid, words in children().items() if b"sandbox.zygote" in words)
 
 
 async def test_streams_are_apart_and_the_exit_code_is_its_own(level: Level) -> None:
@@ -201,7 +166,7 @@ def unexecutable() -> Iterator[Path]:
 
 
 async def test_what_does_not_start_is_a_fault(level: Level, unexecutable: Path) -> None:
-    spec = LaunchSpec("psql", ("--version",), _ENVIRONMENT)
+    spec = LaunchSpec("psql", ("--version",), ENVIRONMENT)
     if level is Level.NAMESPACES:  # bubblewrap starts, and says on stderr why psql does not
         child = await spawn(spec, level=level, program_path=unexecutable)
         assert await child.stdout.read() == b""
@@ -221,10 +186,10 @@ def _fill_descriptors() -> list[int]:
 
 
 async def test_without_descriptors_it_is_a_fault_and_nothing_stays(level: Level) -> None:
-    psql, spec = find_psql(), LaunchSpec("psql", ("--version",), _ENVIRONMENT)
+    psql, spec = find_psql(), LaunchSpec("psql", ("--version",), ENVIRONMENT)
     examine(psql, ())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_descriptors() + 64, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors() + 64, hard))
     used = _fill_descriptors()
     refused: list[str] = []
     child: Child | None = None
@@ -284,7 +249,8 @@ async def test_only_the_child_and_what_it_started_is_the_child() -> None:
 
 _GATEWAY = """
 import asyncio, os, signal, sys
-from tests.edge.test_child import Level, python
+from gateway.edge.child import Level
+from tests.edge.children import python
 
 async def main():
     child = await python("import time; time.sleep(600)", Level(sys.argv[1]))
@@ -373,35 +339,6 @@ async def test_real_psql_reaches_the_one_socket(
         assert await child.wait() == 0
         await child.aclose()
     assert connected.empty()
-
-
-@contextlib.asynccontextmanager
-async def relay(
-    path: Path, upstream: Path, connected: asyncio.Queue[tuple[int, int]]
-) -> AsyncIterator[None]:
-    """Bytes to and fro, as behind a guard's socket; notes who connected."""
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = writer.get_extra_info("socket")
-        packed = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid, _ = struct.unpack("3i", packed)
-        connected.put_nowait((pid, uid))
-        there, back = await asyncio.open_unix_connection(upstream)
-        await asyncio.gather(pump(reader, back), pump(there, writer))
-
-    server = await asyncio.start_unix_server(serve, path)
-    try:
-        yield
-    finally:
-        server.close()
-        await server.wait_closed()
-        await asyncio.sleep(0.05)  # the pumps see the end
 
 
 def _is_alive(pid: int) -> bool:

@@ -66,13 +66,14 @@ class Plain:
         sent: what the client shows of it; has as many characters once flushed.
         tail: the last complete lines, raw and as sent.
         count: complete lines since the screen was left.
+        anchor: the last character of ``raw`` that the child wrote, not an echo; or -1.
     """
 
     def __init__(self, searcher: Searcher, counts: Counter[str], columns: int, lines: int) -> None:
         self.raw = self.sent = ""
         self.tail: deque[tuple[str, str]] = deque(maxlen=lines)
         self.count = 0
-        self._anchor = -1
+        self.anchor = -1
         self._searcher = searcher
         self._counts = counts
         self._columns = columns
@@ -82,11 +83,17 @@ class Plain:
         """Lengthen the incomplete line by plain text."""
         self.raw += text
         if not echo:
-            self._anchor = len(self.raw) - 1
+            self.anchor = len(self.raw) - 1
 
-    def release(self) -> None:
-        """Nothing more will come: hold nothing back."""
-        self._anchor = -1
+    def close(self) -> list[Segment]:
+        """Nothing more will come: show the incomplete line, holding nothing back."""
+        self.anchor = -1
+        self.tally()
+        return self.flush()
+
+    def tally(self) -> None:
+        """Count what is found in the incomplete line: it will not end as a line."""
+        self._counts.update(cover.name for cover in covers(self.raw, self._searcher))
 
     def block(self, text: str) -> Lines:
         """Complete plain lines, while no line is incomplete."""
@@ -100,36 +107,34 @@ class Plain:
         self.tail.extend(zip(raw[:-1], sent[-keep - 1 :][:-1], strict=True))
         return Lines(masked)
 
-    def end(self) -> list[Segment] | None:
-        """The incomplete line is complete: CR LF came. None as ``flush``."""
+    def end(self) -> list[Segment]:
+        """The incomplete line is complete: CR LF came."""
         found = covers(self.raw, self._searcher)
-        rest = self._rewrite(hidden(self.raw, found))
-        if rest is None:
-            return None
+        out = self._rewrite(hidden(self.raw, found))
         self._counts.update(cover.name for cover in found)
         self.tail.append((self.raw, self.sent))
         self.count += 1
         self.raw = self.sent = ""
-        self._anchor = -1
-        return [*rest, Fixed.RETURN, Fixed.FEED]
+        self.anchor = -1
+        return [*out, Fixed.RETURN, Fixed.FEED]
 
-    def flush(self) -> list[Segment] | None:
-        """Show the incomplete line, what may become an identifier as mask glyphs.
-
-        None when what changed has already left the client's window.
-        """
+    def flush(self) -> list[Segment]:
+        """Show the incomplete line, what may become an identifier as mask glyphs."""
         found = covers(self.raw, self._searcher)
         masked = hidden(self.raw, found)
-        if self._anchor >= 0:
-            around = held(self.raw, self._anchor)
+        if self.anchor >= 0:
+            around = held(self.raw, self.anchor)
             taken = {at for cover in found for at in range(cover.start, cover.end)}
             masked = "".join(
                 FILL if at in around and at not in taken else char for at, char in enumerate(masked)
             )
         return self._rewrite(masked)
 
-    def _rewrite(self, masked: str) -> list[Segment] | None:
-        """Turn what the client shows of the line into ``masked``, which is no shorter."""
+    def _rewrite(self, masked: str) -> list[Segment]:
+        """Turn what the client shows of the line into ``masked``, which is no shorter.
+
+        What has left the client's window stays as it was sent.
+        """
         same = 0
         for old, new in zip(self.sent, masked, strict=False):
             if old != new:
@@ -137,13 +142,13 @@ class Plain:
             same += 1
         out: list[Segment] = []
         if same < len(self.sent):
-            up = (len(self.sent) - 1) // self._columns - same // self._columns
-            if up >= self._lines:
-                return None
-            if up:
-                out.append(Up(up))
+            bottom = (len(self.sent) - 1) // self._columns
+            top = max(0, bottom - self._lines + 1)
+            same = max(same, top * self._columns)
+            up = bottom - same // self._columns
+            out += [Up(up)] if up else []
             out.append(Column(same % self._columns))
         if same < len(masked):
             out.append(Text(masked, same, len(masked)))
-        self.sent = masked
+        self.sent = self.sent[:same] + masked[same:]
         return out

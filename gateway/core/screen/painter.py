@@ -50,9 +50,10 @@ class Painter:
         out, self._out = self._out, []
         return out
 
-    def place(self, y: int, x: int) -> None:
-        """The client's cursor is known to stand there, by what was sent otherwise."""
-        self._y, self._x = y, x
+    def adopt(self, shown: list[list[Char]], y: int) -> None:
+        """The client shows these cells, its cursor in row y, by what was sent otherwise."""
+        self.shown = shown
+        self._y, self._x = y, -1
         self.lowest = max(self.lowest, y)
 
     def mode(self, number: int, on: bool) -> None:

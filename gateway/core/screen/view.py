@@ -95,6 +95,9 @@ def held(text: str, at: int) -> range:
         return range(0)
     places = range(len(text)) if len(seen) == len(text) else positions(text)
     middle = max(bisect_right(places, at) - 1, 0)
+    if seen[middle] == " " and middle + 1 < len(seen):
+        # A blank was put before a token: the next character may lengthen it there.
+        middle += 1
     start = end = middle
     while start > 0 and middle - start < HOLD_CHARS and _joins(seen, start - 1):
         start -= 1

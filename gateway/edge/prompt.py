@@ -1,0 +1,323 @@
+"""The gateway's own line editor, on an SSH channel.
+
+The child never sees a byte that was not decided, so the editor is ours: multi-line
+until psql's lexing says that it is complete, history of this session only,
+highlighting, completion of what the identity may see, bracketed paste. It draws
+into the masked screen like everything else, and none of prompt_toolkit's own doors
+(system prompt, external editor, suspend) is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TextIO, cast
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import AnyFormattedText
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import Input
+from prompt_toolkit.input.vt100_parser import Vt100Parser
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.lexers import PygmentsLexer
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.vt100 import Vt100_Output
+from pygments.lexers.sql import PostgresLexer
+
+from gateway.core.display import show
+from gateway.edge.child import WindowSize
+from gateway.sql.completeness import is_complete
+
+MAX_LINE_CHARS = 1 << 18
+"""A statement longer than this is cut off at the editor; the gate's own limit is smaller."""
+
+_COUNTER = itertools.count()
+
+_WORD = re.compile(r"[A-Za-z0-9_.\"]+")
+_KEYWORDS = (
+    "SELECT FROM WHERE GROUP BY ORDER LIMIT OFFSET JOIN LEFT INNER USING HAVING DISTINCT UNION "
+    "INSERT INTO VALUES UPDATE SET DELETE RETURNING WITH RECURSIVE EXPLAIN COPY TO STDOUT BEGIN "
+    "COMMIT ROLLBACK SAVEPOINT NULL AND OR NOT IN EXISTS CASE WHEN THEN ELSE END COUNT SUM AVG"
+).split()
+
+
+class ChannelInput(Input):
+    """Keys from a channel instead of a terminal of the gateway's."""
+
+    def __init__(self) -> None:
+        self._keys: list[KeyPress] = []
+        self._parser = Vt100Parser(self._keys.append)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._callback: Callable[[], None] | None = None
+        self._closed = False
+        # Each input its own: prompt_toolkit keeps typeahead by this name.
+        self._name = f"channel-{next(_COUNTER)}"
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent."""
+        self._parser.feed(self._decoder.decode(data))
+        self._wake()
+
+    def close(self) -> None:
+        """The client is gone: whoever reads gets the end."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._callback is not None:
+            self._callback()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client is gone."""
+        return self._closed
+
+    def fileno(self) -> int:
+        """There is no descriptor; nothing asks for one while attached."""
+        raise NotImplementedError
+
+    def typeahead_hash(self) -> str:
+        """A name that no other session has."""
+        return self._name
+
+    def read_keys(self) -> list[KeyPress]:
+        """The keys since the last time."""
+        keys = self._keys[:]
+        self._keys.clear()
+        return keys
+
+    def flush_keys(self) -> list[KeyPress]:
+        """A lone Escape is a key after all."""
+        self._parser.flush()
+        return self.read_keys()
+
+    def raw_mode(self) -> AbstractContextManager[None]:
+        """The client's terminal is raw already."""
+        return contextlib.nullcontext()
+
+    def cooked_mode(self) -> AbstractContextManager[None]:
+        """Likewise; it stays so."""
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def attach(self, input_ready_callback: Callable[[], None]) -> Iterator[None]:
+        """Call back when keys arrived."""
+        before, self._callback = self._callback, input_ready_callback
+        try:
+            yield
+        finally:
+            self._callback = before
+
+    @contextlib.contextmanager
+    def detach(self) -> Iterator[None]:
+        """Do not call back for a while."""
+        before, self._callback = self._callback, None
+        try:
+            yield
+        finally:
+            self._callback = before
+
+
+class _Pen:
+    """What prompt_toolkit believes to be a terminal's file."""
+
+    encoding = "utf-8"
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def write(self, text: str) -> int:
+        self._write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Names(Completer):
+    """Completes keywords, tables and columns.
+
+    Args:
+        tables: name to columns, of what the identity may read.
+    """
+
+    def __init__(self, tables: dict[str, tuple[str, ...]]) -> None:
+        self._tables = tables
+        self._columns = sorted({column for columns in tables.values() for column in columns})
+
+    def get_completions(self, document: Document, event: CompleteEvent) -> Iterable[Completion]:
+        """What begins like the word before the cursor; after ``t.`` only columns of t."""
+        word = document.get_word_before_cursor(pattern=_WORD)
+        table, dot, start = word.rpartition(".")
+        if dot and table in self._tables:
+            choices: Iterable[str] = self._tables[table]
+        elif word:
+            choices, start = (*self._tables, *self._columns, *_KEYWORDS), word
+        else:
+            return
+        for choice in choices:
+            if choice.lower().startswith(start.lower()) and choice != start:
+                yield Completion(choice, start_position=-len(start), display=show(choice))
+
+
+class Prompt:
+    """One session's editor.
+
+    Args:
+        target: named in the prompt.
+        term: the client's TERM.
+        size: the client's window, asked anew at each drawing.
+        write: takes what is to be drawn; never blocks.
+        names: for completion.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        term: str,
+        size: Callable[[], WindowSize],
+        write: Callable[[str], None],
+        names: dict[str, tuple[str, ...]],
+    ) -> None:
+        self.keys = ChannelInput()
+        self._target = target
+        self._dumb = term in ("", "dumb", "unknown")
+        self._write = write
+        pen = cast("TextIO", _Pen(write))
+        self._output = Vt100_Output(
+            pen, lambda: _size(size()), term=term, enable_cpr=False, enable_bell=False
+        )
+        with create_app_session(input=self.keys, output=self._output):
+            self._session: PromptSession[str] = PromptSession(
+                multiline=True,
+                history=InMemoryHistory(),
+                lexer=PygmentsLexer(PostgresLexer),
+                completer=Names(names),
+                complete_while_typing=False,
+                key_bindings=_bindings(),
+                prompt_continuation=self._continuation,
+                color_depth=ColorDepth.DEPTH_8_BIT if "256" in term else ColorDepth.DEPTH_4_BIT,
+                enable_system_prompt=False,
+                enable_open_in_editor=False,
+                enable_suspend=False,
+                mouse_support=False,
+                reserve_space_for_menu=4,
+                input=self.keys,
+                output=self._output,
+            )
+
+    async def read(self, status: str) -> str | None:
+        """Read one statement.
+
+        Args:
+            status: the transaction's: I, T or E; shown as psql shows it.
+
+        Returns:
+            The text; empty after Ctrl-C; None at Ctrl-D or when the client is gone.
+        """
+        mark = {"T": "*", "E": "!"}.get(status, "")
+        prompt = f"{show(self._target)}={mark}> "
+        if self._dumb:
+            return await self._read_plainly(prompt)
+        try:
+            return await self._session.prompt_async(
+                prompt, set_exception_handler=False, handle_sigint=False
+            )
+        except KeyboardInterrupt:
+            return ""
+        except EOFError:
+            return None
+
+    def resized(self) -> None:
+        """The client's window has another size."""
+        app = self._session.app
+        if app.is_running:
+            app._on_resize()
+
+    async def _read_plainly(self, prompt: str) -> str | None:
+        """For terminals that cannot move their cursor: echo, backspace, Enter."""
+        return await PlainReader(self.keys, self._write).read(prompt, "... ")
+
+    def _continuation(self, width: int, number: int, wrapped: int) -> AnyFormattedText:
+        return " " * max(0, width - 3) + "-> "
+
+
+class PlainReader:
+    """Reads a statement without moving the cursor but back by one."""
+
+    def __init__(self, keys: ChannelInput, write: Callable[[str], None]) -> None:
+        self._keys = keys
+        self._write = write
+
+    async def read(self, prompt: str, more: str) -> str | None:
+        """Lines until the statement is complete; None at Ctrl-D on an empty one."""
+        text, line = "", ""
+        arrived = asyncio.Event()
+        self._write(prompt)
+        with self._keys.attach(arrived.set):
+            while True:
+                for key in self._keys.read_keys():
+                    name = str(getattr(key.key, "value", key.key))
+                    if name == "c-c":
+                        self._write("^C\r\n")
+                        return ""
+                    if name == "c-d" and not text and not line:
+                        self._write("\r\n")
+                        return None
+                    if name in ("c-m", "c-j"):
+                        self._write("\r\n")
+                        text, line = f"{text}{line}\n", ""
+                        if is_complete(text.encode()):
+                            return text.rstrip("\n")
+                        self._write(more)
+                    elif name in ("c-h", "backspace") and line:
+                        line = line[:-1]
+                        self._write("\b \b")
+                    elif name == "<bracketed-paste>" or len(name) == 1:
+                        typed = key.data if len(name) > 1 else name
+                        line += typed
+                        self._write(typed)
+                if self._keys.closed:
+                    return None
+                arrived.clear()
+                await arrived.wait()
+
+
+def _bindings() -> KeyBindings:
+    """Enter sends what is complete; Ctrl-D on an empty line ends."""
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if is_complete(buffer.text.encode("utf-8", "replace")):
+            buffer.validate_and_handle()
+        elif len(buffer.text) < MAX_LINE_CHARS:
+            buffer.newline(copy_margin=False)
+
+    @bindings.add("tab")
+    def _(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.complete_state:
+            buffer.complete_next()
+        else:
+            buffer.start_completion(insert_common_part=True)
+
+    return bindings
+
+
+def _size(window: WindowSize) -> Size:
+    return Size(rows=max(2, window.rows), columns=max(20, window.cols))
