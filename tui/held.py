@@ -21,8 +21,9 @@ from tui.paper import cautions, fit, span
 from tui.tickets import TicketView
 
 _COLUMNS: Final = ("id", "state", "who", "target", "age", "rule", "command")
+_NAME_SHOWN: Final = 100
 _COMMAND_SHOWN: Final = 400
-"""A row shows no more than this; a whole 16 KB command is for the detail."""
+"""A row shows no more characters than these; a whole 16 KB command is for the detail."""
 
 
 class Held(ScrollView, can_focus=True):
@@ -149,9 +150,9 @@ class Held(ScrollView, can_focus=True):
 
 
 def _cells(view: TicketView, now: datetime) -> tuple[str, ...]:
-    named = (show(text) for text in (view.state, view.identity, view.target))
+    named = (show(text, limit=_NAME_SHOWN) for text in (view.state, view.identity, view.target))
     age = span(now - view.requested_at, short=True)
-    return (view.id, *named, age, show(view.rule), _summary(view.command))
+    return (view.id, *named, age, show(view.rule, limit=_NAME_SHOWN), _summary(view.command))
 
 
 @lru_cache(maxsize=2048)

@@ -51,12 +51,12 @@ def about_rows(view: TicketView, now: datetime, width: int) -> list[Content]:
     """Who asks, why it is held, what to beware of, and the digest."""
     asked = f"{show(view.identity)} on {show(view.target)}, {span(now - view.requested_at)} ago"
     claimed = f"{show(view.why)} (as claimed)" if view.why else "(no reason given)"
-    rows = _field("Who", asked, width)
+    rows = [*_field("Who", asked, width)]
     rows += _field("Held by", f"{show(view.rule)}: {show(view.reason)}", width)
     rows += _field("Why", claimed, width, "" if view.why else _MUTED)
     for caution in cautions("\n".join((view.command, view.why, view.identity))):
         rows += _field("BEWARE", caution, width, "bold $text-warning")
-    return rows + _field("Digest", view.digest, width, _MUTED)
+    return [*rows, *_field("Digest", view.digest, width, _MUTED)]
 
 
 @lru_cache(maxsize=8)
@@ -137,7 +137,7 @@ def needs(view: TicketView) -> str:
     return "; ".join(parts) or "nothing more"
 
 
-def _headline(view: TicketView, now: datetime, width: int, gone: bool) -> list[Content]:
+def _headline(view: TicketView, now: datetime, width: int, gone: bool) -> Sequence[Content]:
     if gone:
         state, rest = "gone", "the gateway no longer lists it"
     elif view.state == "pending":
@@ -151,14 +151,15 @@ def _headline(view: TicketView, now: datetime, width: int, gone: bool) -> list[C
     return _field(view.id, f"{state}{', ' if rest else ''}{rest}", width, style)
 
 
-def _field(label: str, text: str, width: int, style: str = "") -> list[Content]:
+@lru_cache(maxsize=64)
+def _field(label: str, text: str, width: int, style: str = "") -> tuple[Content, ...]:
     """A label and its text, hanging; ``text`` is one shown line."""
     rows = fold(text, width - LABEL_CELLS)
     labels = [label, *[""] * (len(rows) - 1)]
-    return [
+    return tuple(
         Content.assemble((fit(head, LABEL_CELLS - 1) + " ", "bold"), (row, style))
         for head, row in zip(labels, rows, strict=True)
-    ]
+    )
 
 
 def _marked(line: str, suspects: Sequence[str]) -> Content:

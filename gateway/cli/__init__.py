@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import (
+    approvals,
     check,
     demo,
     explain,
@@ -69,6 +70,7 @@ def build() -> typer.Typer:
         explain.register,
         token.register,
         sessions.register,
+        approvals.register,
         verify.register,
     )
     for add in register:

@@ -91,6 +91,19 @@ class Desk:
             await channel.send(masked_message(text + "\n"))
         channel.exit(code)
 
+    async def answer(
+        self, who: Admission, verb: str, arguments: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """Answer the approver's queue; its verbs are the desk's own.
+
+        Raises:
+            BadCommand: arguments that the verb does not take.
+            Denied: as at the desk.
+            RecorderFault: the store cannot be read or written.
+        """
+        fields, _, _ = await self._verbs[verb](who, arguments)
+        return fields
+
     async def _whoami(self, who: Admission, arguments: Sequence[str]) -> Answer:
         _none(arguments)
         identity = who.identity

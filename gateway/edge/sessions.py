@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gateway.config import GatewayConfig, Target
 from gateway.connectors.psql.argv import parse_exec
@@ -27,6 +28,7 @@ from gateway.edge.ledger import Ledger
 from gateway.edge.places import Places
 from gateway.edge.prompt import Prompt
 from gateway.edge.prompting import PromptExecution, PromptSession, ScreenOutlet
+from gateway.edge.queue import Queue
 from gateway.edge.recording import Recording, ScreenRecording
 from gateway.edge.runner import Runner
 from gateway.edge.ssh import Channel
@@ -123,6 +125,9 @@ class Sessions:
             channel.ignore_input()
             await _while_there(channel, self._desk.serve(channel, options.as_json, options.why))
             return
+        if channel.admission.target == "approvals":
+            await self._queue(channel)
+            return
         target = self._config.find_target(channel.admission.target)
         if target is None:
             raise BadCommand(
@@ -136,21 +141,46 @@ class Sessions:
             else:
                 await self._run(channel, target, options)
 
-    async def _open(self, channel: Channel, target: Target, form: str) -> Recording:
+    async def _queue(self, channel: Channel) -> None:
+        if channel.command is not None or channel.terminal is None:
+            raise BadCommand(
+                "The queue needs a terminal and takes no command",
+                "ssh -t approvals@…, or for scripts: ssh gateway@… tickets",
+                rule="queue.terminal",
+            )
+        with self._places.taken(channel.admission.identity.id):
+            recording = await self._open(channel, {"form": "queue"})
+            view = View(channel, recording, bounded(*channel.window))
+            queue = Queue(self._desk, self._door, channel.admission, view, channel.terminal)
+            channel.take_keys(queue.typed, lambda: queue.resized(bounded(*channel.window)))
+            reason = "left"
+            try:
+                await _while_there(channel, queue.run())
+            except BaseException as error:
+                reason = getattr(error, "rule", "client gone")
+                raise
+            finally:
+                await recording.close(reason)
+            channel.exit(0)
+
+    def _facts(self, target: Target, form: str) -> dict[str, object]:
+        return {
+            "form": form,
+            "sandbox": str(self._executions.level),
+            "reader": target.reader.user,
+            "writer": target.writer.user if target.writer else None,
+        }
+
+    async def _open(self, channel: Channel, facts: Mapping[str, object]) -> Recording:
         size = bounded(*channel.window)
-        at_prompt = form == "prompt"
+        at_prompt = facts["form"] in ("prompt", "queue")
         kind = ScreenRecording if at_prompt else Recording
         return await kind.open(
             session=f"s-{self._ledger.now():%Y%m%d}-{secrets.token_hex(8)}",
             ledger=self._ledger,
             casts_dir=self._casts_dir,
             admission=channel.admission,
-            facts={
-                "form": form,
-                "sandbox": str(self._executions.level),
-                "reader": target.reader.user,
-                "writer": target.writer.user if target.writer else None,
-            },
+            facts=facts,
             digest_key=self._digest_key,
             cols=size.cols if at_prompt else 80,
             rows=size.rows if at_prompt else 24,
@@ -175,7 +205,7 @@ class Sessions:
 
     async def _run(self, channel: Channel, target: Target, options: Options) -> None:
         form = "single" if channel.command is not None else "script"
-        recording = await self._open(channel, target, form)
+        recording = await self._open(channel, self._facts(target, form))
         runner = Runner(
             Session(waits=options.waits),
             clerk=self._clerk(channel, options, recording.session),
@@ -193,7 +223,7 @@ class Sessions:
 
     async def _prompt(self, channel: Channel, target: Target, options: Options) -> None:
         names = await self._judges.readable(target.name, channel.admission.identity)
-        recording = await self._open(channel, target, "prompt")
+        recording = await self._open(channel, self._facts(target, "prompt"))
         view = View(channel, recording, bounded(*channel.window))
         execution = PromptExecution(self._executions, target, recording, view)
         runner = Runner(
@@ -264,7 +294,7 @@ def line_of(command: str) -> Line:
     )
 
 
-async def _while_there(channel: Channel, work: Coroutine[None, None, None]) -> None:
+async def _while_there(channel: Channel, work: Coroutine[Any, Any, object]) -> None:
     """Do something for a client until it leaves; then nobody waits for it any more."""
     task = asyncio.ensure_future(work)
     left = asyncio.ensure_future(channel.gone.wait())

@@ -110,11 +110,11 @@ async def test_sftp_is_refused_with_one_line(stage: Stage) -> None:
     assert list((stage.state / "casts").iterdir()) == []
 
 
-async def test_a_prompt_is_refused_until_there_is_one(stage: Stage) -> None:
+async def test_a_prompt_on_a_target_that_does_not_answer(stage: Stage) -> None:
     visitor = Visitor("claims-db", None)
     visitor.terminal = "xterm"
     code, said = await stage.serve(visitor)
-    assert (code, "[channel.prompt]" in said) == (64, True)
+    assert (code, "[target.unreachable]" in said) == (69, True)
 
 
 async def test_a_target_that_is_gone_from_the_configuration(stage: Stage) -> None:

@@ -65,11 +65,11 @@ async def test_it_is_inert_everywhere(text: str) -> None:
     async with driving(tickets) as seen:
         await seen.press("h", "j")
         await seen.poll()
-        for key in ("k", "k", "enter", "space", "escape", "a", "pagedown", "escape"):
+        for key in ("enter", "escape", "d", "escape"):
             _assert_safe(seen.strips)
             await seen.press(key)
         # A click on any cell does no more than choose.
-        for row in range(2, 22, 3):
+        for row in (3, 13, 22):
             await seen.pilot.click(offset=(40, row))
         await seen.pilot.pause()
         assert tickets.votes == []

@@ -29,6 +29,7 @@ class Row(StaticDefaultDict[int, Char]):
         held: at the last masking cells of it were held back.
         found: what was found to begin in it at the last masking, by pattern name.
         wide: it may hold a wide character.
+        dirty: it changed, or came to stand elsewhere, since the last painting.
     """
 
     def __init__(self) -> None:
@@ -37,11 +38,15 @@ class Row(StaticDefaultDict[int, Char]):
         self.linked = False
         self.held = False
         self.wide = False
+        self.dirty = True
         self.found: Counter[str] = Counter()
 
     def used(self) -> int:
         """Columns up to the last that is not blank."""
-        return max((x + 1 for x, cell in self.items() if cell.data != " "), default=0)
+        end = max(self, default=-1) + 1
+        while end and self[end - 1].data == " ":
+            end -= 1
+        return end
 
 
 @lru_cache(maxsize=4096)

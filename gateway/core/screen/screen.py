@@ -7,9 +7,10 @@ and scrolling, margins, the saved cursor, the alternate screen, resizing.
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Final, cast
 
 import pyte
 from pyte.screens import Char, StaticDefaultDict
@@ -18,22 +19,28 @@ from gateway.core.screen.rows import MARKS_LIMIT, Row, continued, rewrapped, wid
 from gateway.core.screen.style import BLANK, restyled
 from gateway.core.screen.tokens import Control, Op
 
+GONE_LIMIT: Final = 100
+"""Rows that may scroll away before they are painted."""
+
 
 class Grid(pyte.Screen):
     """One terminal's screen, main and alternate.
 
     Attributes:
-        above: rows of the logical line that the main screen's top row continues.
+        above: rows of the logical line that the top row, or the first of ``gone``, continues.
+        gone: rows that scrolled away since the last painting, oldest first.
         anchor: the row and column last written by the child, not by an echo;
             None when that line has ended.
         alternate: the alternate screen is shown.
-        scrolled: called before the main screen's top row leaves it.
+        scrolled: called when GONE_LIMIT rows are gone; it is to paint and call ``forget``.
+            Without it rows that scroll away are not kept.
     """
 
     def __init__(self, columns: int, lines: int) -> None:
         super().__init__(columns, lines)
         self.buffer = cast("dict[int, StaticDefaultDict[int, Char]]", defaultdict(Row))
         self.above: list[Row] = []
+        self.gone: list[Row] = []
         self.anchor: tuple[Row, int] | None = None
         self.autowrap = True
         self.scrolled: Callable[[], None] | None = None
@@ -58,21 +65,35 @@ class Grid(pyte.Screen):
         """Show these rows, of which there are ``lines``."""
         self.buffer.clear()
         self.buffer.update(enumerate(rows))
-        self.dirty.update(range(self.lines))
+        self.touch()
+
+    def touch(self) -> None:
+        """All rows are to be painted again."""
+        for row in self.rows():
+            row.dirty = True
+
+    def forget(self) -> None:
+        """All is painted."""
+        self.above = continued([*self.above, *self.gone], self.columns)
+        self.gone = []
+        for row in self.rows():
+            row.dirty = False
 
     # --- text ---------------------------------------------------------------
 
     def write(self, text: str, *, echo: bool = False) -> None:
         """Draw text at the cursor, as a terminal does."""
+        drawn = False
         for char in text:
             width = width_of(char)
             if width > 0:
                 self._put(char, width)
                 self._last = char
-                if not echo:
-                    self.anchor = (self.row(self.cursor.y), self.cursor.x - 1)
+                drawn = True
             elif width == 0:
                 self._combine(char)
+        if drawn and not echo:
+            self.anchor = (self.row(self.cursor.y), self.cursor.x - 1)
 
     def _put(self, char: str, width: int) -> None:
         cursor = self.cursor
@@ -83,26 +104,37 @@ class Grid(pyte.Screen):
                 self._index()
             else:
                 cursor.x = self.columns - width
-        row = self.row(cursor.y)
-        row[cursor.x] = cursor.attrs._replace(data=char)
+        row, x = self.row(cursor.y), cursor.x
+        row.dirty = True
+        if row.wide:
+            # Blank the halves of wide characters whose other half is written over.
+            if x > 0 and row[x].data == "":
+                row[x - 1] = row[x - 1]._replace(data=" ")
+            if x + width < self.columns and row[x + width].data == "":
+                row[x + width] = row[x + width]._replace(data=" ")
+        row[x] = Char(char, *cursor.attrs[1:])
         if width == 2:
             row.wide = True
-            row[cursor.x + 1] = cursor.attrs._replace(data="")
-        cursor.x += width
-        self._mend(cursor.y)
+            row[x + 1] = Char("", *cursor.attrs[1:])
+        cursor.x = x + width
 
     def _combine(self, mark: str) -> None:
         row, x = self.row(self.cursor.y), self.cursor.x - 1
         if x >= 0 and row[x].data == "":
             x -= 1
-        if x >= 0 and x in row and len(row[x].data) <= MARKS_LIMIT:
-            row[x] = row[x]._replace(data=row[x].data + mark)
-            self.dirty.add(self.cursor.y)
+        if x < 0 or x not in row:
+            return
+        data = unicodedata.normalize("NFC", row[x].data + mark)
+        # Terminals disagree about marks on wide characters and in the last column.
+        plain = width_of(data[0]) == 1 and x < self.columns - 1
+        if len(data) <= len(row[x].data) or (plain and len(data) <= 1 + MARKS_LIMIT):
+            row[x] = row[x]._replace(data=data)
+            row.dirty = True
 
     def _mend(self, y: int) -> None:
         """Blank the halves of wide characters that lost their other half."""
-        self.dirty.add(y)
         row = self.row(y)
+        row.dirty = True
         if not row.wide:
             return
         before = ""
@@ -194,18 +226,19 @@ class Grid(pyte.Screen):
         else:
             kept = [Row() for _ in range(-count)] + kept[: size + count]
         self.buffer.update(zip(range(top, bottom + 1), kept, strict=True))
-        self.dirty.update(range(top, bottom + 1))
+        for row in kept:
+            row.dirty = True
 
     def _leave(self) -> None:
         """The main screen's top row goes to the scrollback."""
-        if self.scrolled is not None:
-            self.scrolled()
         rows = self.rows()
-        self.above = continued([*self.above, rows[0]], self.columns)
-        dirty = {y - 1 for y in self.dirty if y}
-        self.load([*rows[1:], Row()])
-        self.dirty.clear()
-        self.dirty.update(dirty)
+        self.buffer.update(enumerate([*rows[1:], Row()]))
+        self.gone.append(rows[0])
+        if self.scrolled is None:
+            self.above = continued([*self.above, *self.gone], self.columns)
+            self.gone = []
+        elif len(self.gone) >= GONE_LIMIT:
+            self.scrolled()
 
     def _scroll_region(self, count: int) -> None:
         self._scroll(*self.region, count)
@@ -249,8 +282,6 @@ class Grid(pyte.Screen):
             self._erase(y, 0, self.columns)
         if how in (0, 1):
             self._erase_line(how)
-        elif how == 2:
-            self.above = []
 
     def _erase_chars(self, count: int) -> None:
         x = min(self.cursor.x, self.columns - 1)

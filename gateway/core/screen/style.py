@@ -7,6 +7,7 @@ pyte turns colours into names and loses the palette of the client's terminal, so
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from pyte.screens import Char
@@ -62,6 +63,12 @@ def _extended(codes: Sequence[int], position: int) -> tuple[str, int]:
 
 def style_of(cell: Char) -> Style:
     """What makes the client's terminal draw as this cell is drawn."""
+    return _style_of(*cell[1:])
+
+
+@lru_cache(maxsize=1024)
+def _style_of(*attributes: str | bool) -> Style:
+    cell = Char(" ", *attributes)  # type: ignore[arg-type]
     flags = [code for code, name in _FLAGS.items() if getattr(cell, name)]
     colours = [colour for colour in (cell.fg, cell.bg) if colour != "default"]
     return Style((*flags, *(int(part) for colour in colours for part in colour.split(";"))))

@@ -105,7 +105,7 @@ class MaskedTerminal:
         self._painter.clear()
         if not self._grid.alternate:
             self._main_painter = self._painter
-        self._grid.dirty.update(range(self._rows))
+        self._grid.touch()
         return self._show()
 
     def finish(self) -> Masked:
@@ -184,7 +184,7 @@ class MaskedTerminal:
         seen = self._plain.anchor + 1
         self._grid.write(self._plain.raw[:seen])
         self._grid.write(self._plain.raw[seen:], echo=True)
-        self._grid.scrolled = self._before_scroll
+        self._grid.scrolled = self._on_scrolled
         self._painter.adopt(
             [[row[x] for x in range(self._cols)] for row in client.rows()], client.cursor.y
         )
@@ -192,7 +192,7 @@ class MaskedTerminal:
         if self._return_pending:
             self._grid.perform(Control(Op.RETURN))
         self._return_pending = False
-        self._grid.dirty.update(range(self._rows))
+        self._grid.touch()
         # What these lines hold was counted when they left.
         self._paint(Counter())
 
@@ -282,14 +282,18 @@ class MaskedTerminal:
             self._main_painter = self._painter = Painter(self._cols, self._rows, whole=True)
             self._painter.clear()
 
-    def _before_scroll(self) -> None:
+    def _on_scrolled(self) -> None:
         self._paint(self.counts)
-        self._painter.scroll()
 
     def _paint(self, counts: Counter[str]) -> None:
-        wanted = {y for y in self._grid.dirty if 0 <= y < self._rows}
-        self._painter.paint(masked_rows(self._grid, wanted, self._searcher, counts))
-        self._grid.dirty.clear()
+        """Show what changed: the window as it was, then each row that scrolled in."""
+        rows = masked_rows(self._grid, self._searcher, counts)
+        self._painter.paint({y: cells for y, cells in rows.items() if y < self._rows})
+        for gone in range(len(self._grid.gone)):
+            self._painter.scroll()
+            if (below := rows.get(self._rows + gone)) is not None:
+                self._painter.paint({self._rows - 1: below})
+        self._grid.forget()
 
     def _set_client_mode(self, number: int, on: bool) -> None:
         self._modes[number] = on
@@ -313,7 +317,7 @@ class MaskedTerminal:
 
     def _new_grid(self) -> Grid:
         grid = Grid(self._cols, self._rows)
-        grid.scrolled = self._before_scroll
+        grid.scrolled = self._on_scrolled
         return grid
 
     def _new_plain(self) -> Plain:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -121,23 +121,24 @@ def _joins(seen: str, at: int) -> bool:
     return before in _BEFORE_SPACE and (not after or after in _AFTER_SPACE) if before else False
 
 
-def masked_rows(
-    grid: Grid, wanted: Iterable[int], searcher: Searcher, counts: Counter[str]
-) -> dict[int, list[Char]]:
-    """The cells that a reader may see, of the rows wanted and of those they depend on.
+def masked_rows(grid: Grid, searcher: Searcher, counts: Counter[str]) -> dict[int, list[Char]]:
+    """The cells that a reader may see, of the rows that changed and of those they touch.
 
     Args:
         counts: what is found that was not there at the last masking is added.
 
     Returns:
-        By row number, ``columns`` cells each.
+        By row number, ``columns`` cells each; rows are counted over ``gone`` and then
+        the screen.
     """
     above = len(grid.above)
-    rows = [*grid.above, *grid.rows()]
+    rows = [*grid.above, *grid.gone, *grid.rows()]
     anchor = grid.anchor
-    ask = {y + above for y in wanted}
-    ask |= {at for at, row in enumerate(rows) if row.held}
-    ask |= {at for at, row in enumerate(rows) if anchor is not None and row is anchor[0]}
+    ask = {
+        at
+        for at, row in enumerate(rows)
+        if (row.dirty and at >= above) or row.held or (anchor is not None and row is anchor[0])
+    }
     links = [_linked(one, other, grid.columns) for one, other in pairwise(rows)]
     out: dict[int, list[Char]] = {}
     begin = 0
