@@ -51,6 +51,7 @@ class Queue(App[None]):
     """
 
     TITLE = "Tollhouse approvals"
+    AUTO_FOCUS = None
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #top { height: 1; background: $primary 40%; text-style: bold; width: 1fr; }
@@ -67,19 +68,28 @@ class Queue(App[None]):
     Screen:nocolor #lost { text-style: bold reverse; }
     Footer { height: 1; }
     """
+    # Priority: a key acts when it comes. Else it would travel through the widgets first,
+    # and of two keys typed fast the second could act before the first.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "vote(True)", "Approve"),
-        Binding("d", "vote(False)", "Deny"),
-        Binding("h", "history", "History"),
-        Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("r", "hurry", "Refresh"),
-        Binding("space", "read(1)", "Read on", show=False),
-        Binding("b", "read(-1)", "Read back", show=False),
-        Binding("t", "theme", "Light or dark", show=False),
-        Binding("escape", "back", "Back", show=False),
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "quit", "Quit", show=False, priority=True),
+        Binding("up,k", "move(-1)", "Up", show=False, priority=True),
+        Binding("down,j", "move(1)", "Down", show=False, priority=True),
+        Binding("pageup", "page(-1)", "Page up", show=False, priority=True),
+        Binding("pagedown", "page(1)", "Page down", show=False, priority=True),
+        Binding("home,g", "move(-1000000)", "First", show=False, priority=True),
+        Binding("end,G", "move(1000000)", "Last", show=False, priority=True),
+        Binding("enter", "whole", "Whole", priority=True),
+        Binding("a", "vote(True)", "Approve", priority=True),
+        Binding("d", "vote(False)", "Deny", priority=True),
+        Binding("h", "history", "History", priority=True),
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
+        Binding("r", "hurry", "Refresh", priority=True),
+        Binding("space", "read(1)", "Read on", show=False, priority=True),
+        Binding("b", "read(-1)", "Read back", show=False, priority=True),
+        Binding("t", "theme", "Light or dark", show=False, priority=True),
+        Binding("escape", "back", "Back", show=False, priority=True),
+        Binding("question_mark", "help", "Help", key_display="?", priority=True),
+        Binding("q", "quit", "Quit", priority=True),
+        Binding("ctrl+c", "leave", "Quit", show=False, priority=True),
     ]
 
     def __init__(
@@ -112,13 +122,13 @@ class Queue(App[None]):
         yield Static(id="lost", markup=False)
         yield Static(id="said", markup=False)
         yield Input(placeholder="Filter: words that a ticket must hold", id="words", compact=True)
-        yield Held()
+        yield Held(self._choose, self.action_whole)
         yield Sheet(self._detail_rows, id="detail")
         yield Footer(show_command_palette=False, compact=True)
 
     def on_mount(self) -> None:
         """Start asking and ticking."""
-        self.query_one(Held).focus()
+        self.screen.set_focus(None)
         self.set_interval(1.0, self.paint)
         self.paint()
         self.watch_gateway()
@@ -238,27 +248,59 @@ class Queue(App[None]):
 
     # Keys and clicks
 
-    @on(Held.Moved)
-    def move(self, event: Held.Moved) -> None:
-        """Another row."""
-        self.board.move(event.steps)
-        self.paint()
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The queue's keys are letters to the filter, and nothing under another screen."""
+        if action in ("leave", "focus_next", "focus_previous"):
+            return True
+        if len(self.screen_stack) > 1:
+            return False
+        return action == "back" or not isinstance(self.focused, Input)
 
-    @on(Held.Chosen)
-    def choose(self, event: Held.Chosen) -> None:
-        """A clicked row."""
-        self.board.choose(event.ticket)
-        self.paint()
+    def action_move(self, steps: int) -> None:
+        """Another row; of the text, where it stands alone."""
+        if self.screen.has_class("-whole"):
+            detail = self.query_one("#detail", Sheet)
+            detail.scroll_relative(y=steps, animate=False)
+        else:
+            self.query_one(Held).do_in_turn(lambda: self._move(steps))
 
-    @on(Held.Opened)
-    def open_whole(self) -> None:
-        """The ticket alone."""
-        self.screen.add_class("-whole")
-        self.query_one("#detail").focus()
+    def action_page(self, pages: int) -> None:
+        """As many rows as are in sight."""
+        if self.screen.has_class("-whole"):
+            self.action_read(pages)
+        else:
+            self.action_move(pages * max(self.query_one(Held).size.height - 2, 1))
+
+    def action_whole(self) -> None:
+        """The ticket alone, or not any more."""
+        self.screen.toggle_class("-whole")
 
     def action_vote(self, approve: bool) -> None:
-        """Ask for the reason; only a ticket that waits and is known fresh can be voted on."""
+        """Ask for the reason of a vote on what is shown."""
+        self.query_one(Held).do_in_turn(lambda: self._ask(approve=approve))
+
+    def action_history(self) -> None:
+        """Ended tickets too, or only the open ones."""
+        self.query_one(Held).do_in_turn(self._turn)
+
+    def _choose(self, ticket: str) -> None:
+        self.board.choose(ticket)
+        self.paint()
+
+    def _move(self, steps: int) -> None:
+        self.board.move(steps)
+        self.paint()
+
+    def _turn(self) -> None:
+        self.board.turn()
+        self._hurry.set()
+        self.paint()
+
+    def _ask(self, *, approve: bool) -> None:
+        """Only a ticket that waits and is known fresh can be voted on."""
         shown = self.board.shown
+        if len(self.screen_stack) > 1:
+            return
         if shown is None:
             self._say("There is no ticket to vote on.", bad=True)
         elif self._lost is not None:
@@ -275,17 +317,12 @@ class Queue(App[None]):
 
             self.push_screen(Ballot(shown, approve=approve, clock=self._clock), voted)
 
-    def action_history(self) -> None:
-        """Ended tickets too, or only the open ones."""
-        self.board.turn()
-        self._hurry.set()
-        self.paint()
-
     def action_filter(self) -> None:
         """Type words."""
         words = self.query_one("#words", Input)
         words.display = True
-        words.focus()
+        # At once, so that the next key is a letter already.
+        self.screen.set_focus(words)
 
     @on(Input.Changed, "#words")
     def filter_rows(self, event: Input.Changed) -> None:
@@ -297,7 +334,7 @@ class Queue(App[None]):
     def end_typing(self, event: Input.Submitted) -> None:
         """Back to the list; the filter stays until Esc."""
         event.input.display = bool(event.value)
-        self.query_one(Held).focus()
+        self.screen.set_focus(None)
 
     async def action_back(self) -> None:
         """Out of the whole ticket first, then out of the filter."""
@@ -308,7 +345,7 @@ class Queue(App[None]):
             words.value = ""
             words.display = False
             self._say("")
-        self.query_one(Held).focus()
+        self.screen.set_focus(None)
 
     def action_read(self, pages: int) -> None:
         """The detail further down or back up."""
@@ -322,6 +359,10 @@ class Queue(App[None]):
     def action_theme(self) -> None:
         """Light or dark."""
         self.theme = "textual-dark" if self.theme == "textual-light" else "textual-light"
+
+    async def action_leave(self) -> None:
+        """Quit from anywhere; no vote leaves an open question."""
+        self.exit()
 
     def action_help(self) -> None:
         """What the keys do."""

@@ -47,6 +47,7 @@ class Ballot(ModalScreen[str | None]):
         Binding("pageup", "page(-1)", show=False),
         Binding("pagedown", "page(1)", show=False),
     ]
+    AUTO_FOCUS = "#reason"
     DEFAULT_CSS = """
     Ballot { align: center middle; }
     Ballot > Vertical { width: 100%; max-width: 140; height: 100%; max-height: 50;
@@ -91,7 +92,6 @@ class Ballot(ModalScreen[str | None]):
 
     def on_mount(self) -> None:
         """The reason is typed first; reading goes on with the arrow keys."""
-        self.query_one(Input).focus()
         self.watch(self.query_one(Sheet), "scroll_y", self._note_reading, init=False)
         self._hint()
 

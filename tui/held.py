@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import ClassVar, Final
@@ -10,7 +10,6 @@ from typing import ClassVar, Final
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -26,18 +25,14 @@ _COMMAND_SHOWN: Final = 400
 """A row shows no more characters than these; a whole 16 KB command is for the detail."""
 
 
-class Held(ScrollView, can_focus=True):
-    """Draws the rows that it is given and tells where one wants to go; the board chooses."""
+class Held(ScrollView, can_focus=False):
+    """Draws the rows that it is given.
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home,g", "move(-1000000)", "First", show=False),
-        Binding("end,G", "move(1000000)", "Last", show=False),
-        Binding("enter", "open", "Whole"),
-    ]
+    Args:
+        choose: a ticket was clicked.
+        whole: one was clicked twice.
+    """
+
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "held--head",
         "held--row",
@@ -56,28 +51,32 @@ class Held(ScrollView, can_focus=True):
     Held:ansi > .held--chosen { text-style: bold reverse; background: ansi_default; }
     """
 
-    class Moved(Message):
-        """So many rows down, or up where it is negative."""
+    class InTurn(Message, bubble=False):
+        """Something to do once all clicks that came before are done."""
 
-        def __init__(self, steps: int) -> None:
+        def __init__(self, act: Callable[[], None]) -> None:
             super().__init__()
-            self.steps = steps
+            self.act = act
 
-    class Chosen(Message):
-        """A click on a ticket."""
-
-        def __init__(self, ticket: str) -> None:
-            super().__init__()
-            self.ticket = ticket
-
-    class Opened(Message):
-        """The chosen ticket shall be seen whole."""
-
-    def __init__(self) -> None:
+    def __init__(self, choose: Callable[[str], None], whole: Callable[[], None]) -> None:
         super().__init__()
+        self._choose = choose
+        self._whole = whole
         self._rows: list[tuple[str, tuple[str, ...], bool]] = []
         self._chosen: int | None = None
         self._empty = ""
+
+    def do_in_turn(self, act: Callable[[], None]) -> None:
+        """Clicks and keys in the order in which they came.
+
+        A click waits in this widget's queue while a key is seen by the application at
+        once: a key for a vote must not overtake the click that chose its ticket.
+        """
+        self.post_message(self.InTurn(act))
+
+    def on_held_in_turn(self, message: InTurn) -> None:
+        """The turn has come."""
+        message.act()
 
     def show_rows(
         self, views: Sequence[TicketView], chosen: str | None, now: datetime, *, empty: str
@@ -121,24 +120,12 @@ class Held(ScrollView, can_focus=True):
         self._follow()
 
     def on_click(self, event: events.Click) -> None:
-        """A click chooses, a second one opens."""
+        """A click chooses, a second one opens; done at once, as its place in the queue is now."""
         at = self.scroll_offset.y + event.y - 1
         if event.y > 0 and at < len(self._rows):
-            self.post_message(self.Chosen(self._rows[at][0]))
+            self._choose(self._rows[at][0])
             if event.chain > 1:
-                self.post_message(self.Opened())
-
-    def action_move(self, steps: int) -> None:
-        """One row, or to an end."""
-        self.post_message(self.Moved(steps))
-
-    def action_page(self, pages: int) -> None:
-        """As many rows as are in sight."""
-        self.post_message(self.Moved(pages * max(self.size.height - 2, 1)))
-
-    def action_open(self) -> None:
-        """See the chosen ticket whole."""
-        self.post_message(self.Opened())
+                self._whole()
 
     def _follow(self) -> None:
         if self._chosen is not None and self.size.height > 1:

@@ -18,7 +18,7 @@ Layout = Callable[[int], Sequence[Content]]
 """From a width in cells to rows that are at most so wide, without line feeds."""
 
 
-class Sheet(ScrollView, can_focus=True):
+class Sheet(ScrollView, can_focus=False):
     """Shows what a layout gives for the width that there is."""
 
     DEFAULT_CSS = """

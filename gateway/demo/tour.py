@@ -5,19 +5,24 @@ A step that does not end as it should ends the tour with 1: it is a test as well
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import pyte
 
 from gateway.demo.stage import Stage
 
 SELECT = "select id, first_name, last_name, ssn, birth_date from patients order by id limit 4"
 ALIAS = "with p as (select ssn as shoe_size from patients) select shoe_size from p limit 2"
+PROMPT = "select id, note_text from notes order by id limit 2;"
 DROP = "drop table patients"
 DELETE = "delete from claims where status = 'denied' and amount < 400"
 
@@ -98,6 +103,43 @@ class Tour:
             raise TourFailed(f"expected exit code {code}" + (f" and {missing}" if missing else ""))
         return Shown(done.returncode, output)
 
+    def terminal(
+        self, destination: str, keys: Sequence[tuple[str, float]], *, holds: Sequence[str]
+    ) -> None:
+        """Type at a terminal of 80×24 and show the screen as it stood before the last key.
+
+        Args:
+            destination: ``target@identity``.
+            keys: what is typed, and how long to look at the answer, seconds.
+            holds: texts that the screen must hold.
+        """
+        config = str(self._stage.deployment.ssh_config)
+        print(f"   {self._paint('36', f'$ ssh -t {destination}')}")
+        screen = pyte.Screen(80, 24)
+        stream = pyte.ByteStream(screen)
+        shown: list[str] = []
+        with subprocess.Popen(
+            ["ssh", "-F", config, "-tt", destination],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            os.set_blocking(process.stdout.fileno(), False)
+            for text, wait_s in keys:
+                shown = [line.rstrip() for line in screen.display]
+                process.stdin.write(text.encode())
+                process.stdin.flush()
+                time.sleep(wait_s)
+                stream.feed(process.stdout.read() or b"")
+            code = process.wait(20)
+        for line in "\n".join(shown).strip("\n").split("\n"):
+            print(f"   {line}")
+        missing = [each for each in holds if not any(each in line for line in shown)]
+        if code != 0 or missing:
+            raise TourFailed(f"the terminal showed no {missing}, exit code {code}")
+
     def _paint(self, style: str, text: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colour else text
 
@@ -150,6 +192,11 @@ def _read(tour: Tour) -> None:
         "An alias does not help", "Masking follows the column through names, views and expressions."
     )
     tour.ssh("etl", ALIAS, holds=["[SSN]"])
+    tour.say(
+        "The same at a terminal", "The editor is the gateway's own; psql never sees a keystroke."
+    )
+    prompt = [("", 4.0), (f"{PROMPT}\r", 4.0), ("\x04", 1.0)]
+    tour.terminal("claims-db@etl", prompt, holds=["claims-db=>", "[NOTE]", "(2 rows)"])
     tour.say("What nobody permits does not run", "The refusal names its rule and what to do.")
     tour.ssh("etl", DROP, code=77, holds=["no-ddl"])
 
@@ -164,7 +211,9 @@ def _ask(tour: Tour) -> None:
         "Nobody lifts the gate for themselves", "owner answers for this job, so owner cannot vote."
     )
     tour.ssh("owner", f"approve {ticket[1]} --reason 'it is mine'", code=77, holds=["own request"])
-    tour.say("Another person looks and grants it")
+    tour.say("Another person looks and grants it", "In the queue, or with a command as below.")
+    queue = [("", 8.0), ("q", 2.0)]
+    tour.terminal("approvals@approver", queue, holds=["etl-deletes", "delete from claims"])
     tour.ssh("approver", f"show {ticket[1]}", holds=["pending", "delete from claims"])
     reason = f"approve {ticket[1]} --reason 'checked with billing'"
     tour.ssh("approver", reason, holds=["granted"])
@@ -182,12 +231,12 @@ def _prove(tour: Tour, stage: Stage) -> None:
     tour.say("One byte is changed in a copy", "verify names the line.")
     copy = stage.deployment.folder / "tampered"
     shutil.copytree(state, copy)
-    cast = _largest_cast(copy)
+    cast = _masked_cast(copy)
     _flip(cast)
     tour.run([*verify, str(copy)], "tollhouse verify tampered --vkey …", code=1, holds=["line"])
     shutil.rmtree(copy)
     tour.say("A session is replayed, as the client saw it")
-    session = _largest_cast(state).stem
+    session = _masked_cast(state).stem
     config = str(stage.deployment.config)
     tour.run(
         [*verify[:3], "sessions", "replay", session, "--config", config, "--cat"],
@@ -196,8 +245,10 @@ def _prove(tour: Tour, stage: Stage) -> None:
     )
 
 
-def _largest_cast(state: Path) -> Path:
-    return max((state / "casts").glob("*.cast"), key=lambda path: path.stat().st_size)
+def _masked_cast(state: Path) -> Path:
+    """The recording of the first masked SELECT."""
+    casts = sorted((state / "casts").glob("*.cast"), key=lambda path: path.stat().st_mtime_ns)
+    return next(path for path in casts if b"[SSN]" in path.read_bytes())
 
 
 def _flip(cast: Path) -> None:

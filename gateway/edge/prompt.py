@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import contextvars
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -110,8 +111,13 @@ class ChannelInput(Input):
 
     @contextlib.contextmanager
     def attach(self, input_ready_callback: Callable[[], None]) -> Iterator[None]:
-        """Call back when keys arrived."""
-        before, self._callback = self._callback, input_ready_callback
+        """Call back when keys arrived, in the context of who waits for them.
+
+        prompt_toolkit finds the application that keys are for in a context variable,
+        and the keys come from the connection, which has none of a session's.
+        """
+        context = contextvars.copy_context()
+        before, self._callback = self._callback, lambda: context.run(input_ready_callback)
         try:
             yield
         finally:
@@ -233,9 +239,12 @@ class Prompt:
         if self._dumb:
             return await self._read_plainly(prompt)
         try:
-            return await self._session.prompt_async(
-                prompt, set_exception_handler=False, handle_sigint=False
-            )
+            # Without an application session of one's own, the last prompt that was drawn
+            # anywhere in the gateway would get everybody's keys.
+            with create_app_session(input=self.keys, output=self._output):
+                return await self._session.prompt_async(
+                    prompt, set_exception_handler=False, handle_sigint=False
+                )
         except KeyboardInterrupt:
             return ""
         except EOFError:

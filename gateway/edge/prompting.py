@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from textwrap import wrap
 
 from gateway.config import Target
 from gateway.connectors.psql.output import Drawn, OutputSplitter
@@ -230,8 +231,13 @@ class ScreenOutlet:
         self._leave = leave
 
     async def send(self, data: Masked, *, stderr: bool = False) -> None:
-        """Draw a notice."""
-        await self._view.draw(data.data.replace(b"\n", b"\r\n"))
+        """Draw a notice, its lines broken between words."""
+        lines = [
+            part
+            for line in data.data.decode().splitlines()
+            for part in wrap(line, self._view.size.cols - 1, subsequent_indent="  ") or [""]
+        ]
+        await self._view.draw("".join(f"{line}\r\n" for line in lines).encode())
 
     def exit(self, code: int) -> None:
         """End the channel."""

@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import struct
@@ -28,8 +29,6 @@ from tests.e2e.scene import Scene
 
 WAIT_S = 20.0
 _READ_BYTES = 65_536
-PROMPT = re.compile(r"^db\d+=[*!]?>\s*$", re.MULTILINE)
-"""A prompt that waits, with nothing typed."""
 
 
 class Terminal:
@@ -188,3 +187,108 @@ def terminal(
     finally:
         made.close()
         scene.client_bytes.append(made.received)
+
+
+_TMUX_SETTINGS = """
+set -g status off
+set -g default-terminal tmux-256color
+set -g history-limit 20000
+set -s escape-time 0
+"""
+
+
+class Window:
+    """Stock ssh in a tmux of its own; made by ``window``.
+
+    Attributes:
+        cols: of the window now.
+    """
+
+    def __init__(self, socket: Path, cols: int) -> None:
+        self.cols = cols
+        self._socket = socket
+
+    def tmux(self, *arguments: str) -> str:
+        """One command of tmux's; its output."""
+        done = subprocess.run(
+            ["tmux", "-S", str(self._socket), *arguments],
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def type(self, keys: str) -> None:
+        """Send keys, as bytes: of ``send-keys``, tmux would take a trailing semicolon."""
+        self.tmux("send-keys", "-H", *(f"{byte:02x}" for byte in keys.encode()))
+
+    def paste(self, text: str) -> None:
+        """Paste as a terminal does, in brackets where the program asked for them."""
+        buffer = self._socket.with_name("paste")
+        buffer.write_text(text)
+        self.tmux("load-buffer", str(buffer))
+        self.tmux("paste-buffer", "-p")
+
+    def resize(self, cols: int, rows: int) -> None:
+        """The window has another size."""
+        self.tmux("resize-window", "-x", str(cols), "-y", str(rows))
+        self.cols = cols
+
+    def text(self) -> str:
+        """The visible rows."""
+        return self.tmux("capture-pane", "-p").rstrip()
+
+    def history(self) -> str:
+        """All rows, also those that scrolled away."""
+        return self.tmux("capture-pane", "-p", "-S", "-").rstrip()
+
+    def until(self, what: str, shown: Callable[[str], bool], timeout_s: float = WAIT_S) -> str:
+        """Wait until the screen is as wanted; returns its text."""
+        deadline_s = time.monotonic() + timeout_s
+        while not shown(text := self.text()):
+            assert time.monotonic() < deadline_s, f"{what} did not show:\n{text}"
+            time.sleep(0.03)
+        return text
+
+    def wait_for(self, wanted: str) -> str:
+        """Wait until a text shows anywhere on the screen."""
+        return self.until(repr(wanted), lambda text: wanted in text)
+
+    def wait_for_prompt(self, mark: str = "", after: str = "") -> str:
+        """Wait until the last line is a prompt with nothing typed, below a text."""
+        wanted = re.compile(rf"db\d+={re.escape(mark)}>")
+        return self.until(
+            f"the prompt after {after!r}",
+            lambda text: bool(wanted.fullmatch(_last_line(text))) and after in text,
+        )
+
+    def code(self) -> int:
+        """Wait for ssh's end; its exit code, which the window's shell prints."""
+        text = self.until("the exit code", lambda text: "exit code " in _last_line(text))
+        return int(_last_line(text).rpartition(" ")[2])
+
+
+@contextmanager
+def window(scene: Scene, destination: str, cols: int, rows: int) -> Iterator[Window]:
+    """A tmux of its own with ssh in it, as ``target@identity``; ended with all that is in it."""
+    # tmux does not always tell the code of what ended in it; a shell does.
+    command = f"{shlex.join(_command(scene, destination, None))}; echo exit code $?; exec cat"
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tmux-")))
+        (folder / "conf").write_text(_TMUX_SETTINGS)
+        made = Window(folder / "socket", cols)
+        subprocess.run(
+            [
+                *("tmux", "-f", str(folder / "conf"), "-S", str(folder / "socket")),
+                *("new-session", "-d", "-x", str(cols), "-y", str(rows), command),
+            ],
+            check=True,
+            timeout=30,
+            env={**os.environ, "LANG": "C.UTF-8"},
+        )
+        stack.callback(made.tmux, "kill-server")
+        yield made
+
+
+HAS_TMUX = shutil.which("tmux") is not None

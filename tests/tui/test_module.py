@@ -45,6 +45,18 @@ async def test_the_queue_on_a_descriptor() -> None:
     gateway = asyncio.create_task(answer(ours, tickets))
     try:
         assert b"the-gate" in await _until(master, b"where id = 7")
+        # Typed faster than anything is drawn: still in this order.
+        os.write(master, b"ja")
+        await _until(master, b"Approve T-8?")
+        os.write(master, b"\x1b")
+        await asyncio.sleep(0.5)
+        os.write(master, b"/adaq")
+        await _until(master, b"No ticket holds these words")
+        os.write(master, b"\x7f" * 4)
+        await asyncio.sleep(0.5)
+        os.write(master, b"id = 7\r")
+        await _until(master, b"filter: id = 7")
+        await asyncio.sleep(0.5)
         os.write(master, b"a")
         await _until(master, b"Approve T-7?")
         os.write(master, b"seen\r")

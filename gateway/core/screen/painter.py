@@ -117,7 +117,7 @@ class Painter:
             starts.append(starts[-1] + len(data))
         line = "".join(text)
         blank_from = next((x + 1 for x in range(self.columns - 1, -1, -1) if cells[x] != BLANK), 0)
-        for start, end in self._runs(changed, old, cells):
+        for start, end in _runs(changed):
             shown_end = min(end, max(blank_from, start))
             if shown_end > start:
                 self._paint_run(y, start, shown_end, cells, line, starts)
@@ -127,23 +127,6 @@ class Painter:
                 self._out.append(Fixed.CLEAR_RIGHT)
                 break
         self.shown[y] = list(cells)
-
-    def _runs(
-        self, changed: Sequence[int], old: Sequence[Char], new: Sequence[Char]
-    ) -> list[tuple[int, int]]:
-        """Columns to write, halves of wide characters never apart."""
-        runs: list[tuple[int, int]] = []
-        for x in changed:
-            start, end = x, x + 1
-            while start > 0 and (old[start].data == "" or new[start].data == ""):
-                start -= 1
-            while end < self.columns and (old[end].data == "" or new[end].data == ""):
-                end += 1
-            if runs and start <= runs[-1][1] + _GAP:
-                runs[-1] = (runs[-1][0], max(end, runs[-1][1]))
-            else:
-                runs.append((start, end))
-        return runs
 
     def _paint_run(
         self,
@@ -179,3 +162,17 @@ def _is_sure(data: str) -> bool:
     if data.isascii():
         return data != ""
     return len(data) == 1 and "\u2500" <= data <= "\u259f" and width_of(data) == 1
+
+
+def _runs(changed: Sequence[int]) -> list[tuple[int, int]]:
+    """Columns to write, with small gaps filled.
+
+    A wide character's halves change together, because the screen blanks a half alone.
+    """
+    runs: list[tuple[int, int]] = []
+    for x in changed:
+        if runs and x <= runs[-1][1] + _GAP:
+            runs[-1] = (runs[-1][0], x + 1)
+        else:
+            runs.append((x, x + 1))
+    return runs
