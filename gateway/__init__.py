@@ -22,12 +22,17 @@ leaves as ``Masked`` or not at all::
         │  Commit
      edge/recording ─────── recorder/writer and store: cast, then leaf and spent grant, durable
         │  Run(Grant)
-     edge/execution ─────── edge/child: psql, sandboxed, fed tickets instead of SQL
+     edge/execution ─────── edge/lane: a psql of edge/child, sandboxed, fed tickets instead of SQL
         ⇅                   edge/pgguard: guards/pgwire replaces the ticket by the decided
         │                   bytes, holds the credential, masks tainted cells on the way back
      core/mask ──────────── patterns over what psql drew → Masked
         ├─ recorder ─────── first the cast
         └─ client ───────── then the user
+
+At a terminal (``ssh -t``) edge/prompting takes the runner's place at the front: edge/prompt is
+the editor, lanes are kept for each login, and all that is drawn goes through edge/view, which
+is core/screen: cells masked where they stand, recorded first and then sent. Approvers get
+edge/queue, which runs tui/ on a socket of their session's.
 
 Beside it: edge/enrol (token → certificate), edge/desk (``ssh gateway@…``), edge/ledger
 (checkpoints). Who may import whom is checked: ``recorder`` nothing of ours, ``core`` and

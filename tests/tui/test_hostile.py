@@ -77,23 +77,27 @@ async def test_it_is_inert_everywhere(text: str) -> None:
         assert not isinstance(seen.queue.screen, Ballot)
 
 
-@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-async def test_layout_and_keys_survive_it(text: str) -> None:
-    bad = replace(ticket(1, text or "x"), identity=text, why=text)
-    for size in SIZES:
-        async with driving(MemoryTickets(bad, ticket(2)), size) as seen:
-            lines = seen.text.split("\n")
-            assert lines[0].startswith(" Tollhouse approvals")
-            assert lines[1].startswith("  id     state")
-            assert lines[2].startswith("> T-1    pending")
-            assert lines[3].startswith("  T-2    pending")
-            assert "Approve" in lines[size[1] - 1]
-            await seen.press("j")
-            assert " 1 │ delete from claims where id = 2" in seen.text
-            await seen.press("k", "a")
-            seen.queue.screen.query_one(Sheet).scroll_end(animate=False)
-            await seen.press("x", "enter", "enter")
-            assert [vote[0] for vote in seen.tickets.votes] == ["T-1"]
+LAYOUTS = [(name, SIZES[0]) for name in HOSTILE]
+LAYOUTS += [(name, SIZES[1]) for name in ("bad markup", "ansi", "wide", "newlines", "16 KB")]
+
+
+@pytest.mark.parametrize(("name", "size"), LAYOUTS)
+async def test_layout_and_keys_survive_it(name: str, size: tuple[int, int]) -> None:
+    text = HOSTILE[name]
+    bad = replace(ticket(1, text), identity=text, why=text)
+    async with driving(MemoryTickets(bad, ticket(2)), size) as seen:
+        lines = seen.text.split("\n")
+        assert lines[0].startswith(" Tollhouse approvals")
+        assert lines[1].startswith("  id     state")
+        assert lines[2].startswith("> T-1    pending")
+        assert lines[3].startswith("  T-2    pending")
+        assert "Approve" in lines[size[1] - 1]
+        await seen.press("j")
+        assert " 1 │ delete from claims where id = 2" in seen.text
+        await seen.press("k", "a")
+        seen.queue.screen.query_one(Sheet).scroll_end(animate=False)
+        await seen.press("x", "enter", "enter")
+        assert [vote[0] for vote in seen.tickets.votes] == ["T-1"]
 
 
 async def test_a_refusal_and_a_reason_are_inert_too() -> None:
