@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Final
 
 from rich.cells import cell_len
@@ -32,6 +32,8 @@ from tui.sheet import Sheet
 from tui.tickets import Refused, Tickets, TicketView, Unreachable
 
 POLL_S: Final = 1.0
+LIVE: Final = timedelta(seconds=3)
+"""Older data says its age, also while an answer may still come."""
 
 
 def utc_now() -> datetime:
@@ -213,7 +215,11 @@ class Queue(App[None]):
         base = self.screen_stack[0]
         age = "" if self._fresh_at is None else span(now - self._fresh_at)
         mode = "all tickets" if self.board.history else f"{self.board.pending} pending"
-        state = "LOST" if self._lost else ("live" if age else "connecting …")
+        state = f"{age} old" if age else "connecting …"
+        if self._lost is not None:
+            state = "LOST"
+        elif self._fresh_at is not None and now - self._fresh_at < LIVE:
+            state = "live"
         words = f" · filter: {show(self.board.words)}" if self.board.words else ""
         right = f"{mode}{words} · {state} "
         width = self.size.width

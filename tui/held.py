@@ -41,7 +41,8 @@ class Held(ScrollView, can_focus=False):
         "held--empty",
     }
     DEFAULT_CSS = """
-    Held { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }
+    Held { overflow-x: hidden; overflow-y: auto; scrollbar-gutter: stable;
+        scrollbar-size-vertical: 1; }
     Held > .held--head { text-style: bold; color: $text-muted; }
     Held > .held--row { color: $foreground; }
     Held > .held--chosen { text-style: bold; color: $foreground; background: $primary 35%; }
@@ -154,7 +155,7 @@ def _summary(command: str) -> str:
 def _line(cells: Sequence[str], width: int) -> str:
     ticket, state, who, target, age, rule, command = cells
     rest = width - 25
-    name, held = min(max(rest * 17 // 100, 6), 20), min(max(rest * 22 // 100, 6), 24)
+    name, held = min(max(rest * 18 // 100, 6), 20), min(max(rest * 22 // 100, 6), 24)
     parts = [(ticket, 6), (state, 9), (who, name), (target, name), (age, 4), (rule, held)]
     line = " ".join(fit(text, cells) for text, cells in parts)
     return f"{line} {fit(command, max(width - cell_len(line) - 1, 0))}" if width > 0 else ""

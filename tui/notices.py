@@ -46,6 +46,7 @@ class Notice(ModalScreen[None]):
         Binding("escape,enter", "leave", "Back"),
         Binding("question_mark,q", "leave_help", show=False),
     ]
+    AUTO_FOCUS = "VerticalScroll"
     DEFAULT_CSS = """
     Notice { align: center middle; }
     Notice > VerticalScroll { width: 90; max-width: 96%; height: auto; max-height: 96%;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,9 @@ def approvals(
         tickets = FarTickets(host, ssh_config)
         try:
             queue = Queue(tickets, host, light=light)
+            # A closed terminal or a stop: the shared connection must not stay behind.
+            for number in (signal.SIGHUP, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, queue.exit)
             await queue.run_async()
             return queue.return_code or 0
         finally:

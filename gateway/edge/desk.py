@@ -211,16 +211,20 @@ class Desk:
 
 
 def ticket_fields(ticket: Ticket) -> dict[str, Any]:
-    """A ticket for programs; the command is the masked form."""
+    """A ticket for programs; the command is the masked form.
+
+    Texts are escaped as people see them: the masker drops controls, so a hidden
+    character must be spelt out before, or what is read is not what runs.
+    """
     return {
         "ticket": ticket.id,
         "state": ticket.state,
-        "identity": ticket.requester.name,
+        "identity": show(ticket.requester.name),
         "target": ticket.target,
-        "command": ticket.shown,
+        "command": show(ticket.shown, newlines=True),
         "rule": ticket.rule,
-        "reason": ticket.reason,
-        "why": ticket.why,
+        "reason": show(ticket.reason),
+        "why": show(ticket.why),
         "digest": ticket.digest,
         "needs": [{"groups": list(groups), "count": count} for groups, count in _needs(ticket)],
         "requested_at": ticket.requested.isoformat(),
@@ -228,8 +232,13 @@ def ticket_fields(ticket: Ticket) -> dict[str, Any]:
         "expires_at": _time(ticket.expires),
         "ended_at": _time(ticket.ended),
         "votes": [
-            {"voter": v.voter.name, "approve": v.approve, "reason": v.reason, "at": _time(v.at)}
-            for v in ticket.votes
+            {
+                "voter": show(vote.voter.name),
+                "approve": vote.approve,
+                "reason": show(vote.reason),
+                "at": _time(vote.at),
+            }
+            for vote in ticket.votes
         ],
     }
 

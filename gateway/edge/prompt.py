@@ -10,13 +10,8 @@ into the masked screen like everything else, and none of prompt_toolkit's own do
 from __future__ import annotations
 
 import asyncio
-import codecs
-import contextlib
-import contextvars
-import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from typing import TextIO, cast
 
 from prompt_toolkit import PromptSession
@@ -26,9 +21,7 @@ from prompt_toolkit.data_structures import Size
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import InMemoryHistory
-from prompt_toolkit.input import Input
-from prompt_toolkit.input.vt100_parser import Vt100Parser
-from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.vt100 import Vt100_Output
@@ -36,12 +29,11 @@ from pygments.lexers.sql import PostgresLexer
 
 from gateway.core.display import show
 from gateway.edge.child import WindowSize
+from gateway.edge.keyboard import ChannelInput
 from gateway.sql.completeness import is_complete
 
 MAX_LINE_CHARS = 1 << 18
 """A statement longer than this is cut off at the editor; the gate's own limit is smaller."""
-
-_COUNTER = itertools.count()
 
 _WORD = re.compile(r"[A-Za-z0-9_.\"]+")
 _KEYWORDS = (
@@ -49,88 +41,6 @@ _KEYWORDS = (
     "INSERT INTO VALUES UPDATE SET DELETE RETURNING WITH RECURSIVE EXPLAIN COPY TO STDOUT BEGIN "
     "COMMIT ROLLBACK SAVEPOINT NULL AND OR NOT IN EXISTS CASE WHEN THEN ELSE END COUNT SUM AVG"
 ).split()
-
-
-class ChannelInput(Input):
-    """Keys from a channel instead of a terminal of the gateway's."""
-
-    def __init__(self) -> None:
-        self._keys: list[KeyPress] = []
-        self._parser = Vt100Parser(self._keys.append)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._callback: Callable[[], None] | None = None
-        self._closed = False
-        # Each input its own: prompt_toolkit keeps typeahead by this name.
-        self._name = f"channel-{next(_COUNTER)}"
-
-    def feed(self, data: bytes) -> None:
-        """Take what the client sent."""
-        self._parser.feed(self._decoder.decode(data))
-        self._wake()
-
-    def close(self) -> None:
-        """The client is gone: whoever reads gets the end."""
-        self._closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._callback is not None:
-            self._callback()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the client is gone."""
-        return self._closed
-
-    def fileno(self) -> int:
-        """There is no descriptor; nothing asks for one while attached."""
-        raise NotImplementedError
-
-    def typeahead_hash(self) -> str:
-        """A name that no other session has."""
-        return self._name
-
-    def read_keys(self) -> list[KeyPress]:
-        """The keys since the last time."""
-        keys = self._keys[:]
-        self._keys.clear()
-        return keys
-
-    def flush_keys(self) -> list[KeyPress]:
-        """A lone Escape is a key after all."""
-        self._parser.flush()
-        return self.read_keys()
-
-    def raw_mode(self) -> AbstractContextManager[None]:
-        """The client's terminal is raw already."""
-        return contextlib.nullcontext()
-
-    def cooked_mode(self) -> AbstractContextManager[None]:
-        """Likewise; it stays so."""
-        return contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def attach(self, input_ready_callback: Callable[[], None]) -> Iterator[None]:
-        """Call back when keys arrived, in the context of who waits for them.
-
-        prompt_toolkit finds the application that keys are for in a context variable,
-        and the keys come from the connection, which has none of a session's.
-        """
-        context = contextvars.copy_context()
-        before, self._callback = self._callback, lambda: context.run(input_ready_callback)
-        try:
-            yield
-        finally:
-            self._callback = before
-
-    @contextlib.contextmanager
-    def detach(self) -> Iterator[None]:
-        """Do not call back for a while."""
-        before, self._callback = self._callback, None
-        try:
-            yield
-        finally:
-            self._callback = before
 
 
 class _Pen:
@@ -200,14 +110,17 @@ class Prompt:
     ) -> None:
         self.keys = ChannelInput()
         self._target = target
-        self._dumb = term in ("", "dumb", "unknown")
         self._write = write
         pen = cast("TextIO", _Pen(write))
         self._output = Vt100_Output(
             pen, lambda: _size(size()), term=term, enable_cpr=False, enable_bell=False
         )
+        # A terminal that cannot move its cursor is sent no sequence, not even at the start.
+        self._editor = None if term in ("", "dumb", "unknown") else self._make_editor(term, names)
+
+    def _make_editor(self, term: str, names: dict[str, tuple[str, ...]]) -> PromptSession[str]:
         with create_app_session(input=self.keys, output=self._output):
-            self._session: PromptSession[str] = PromptSession(
+            return PromptSession(
                 multiline=True,
                 history=InMemoryHistory(),
                 lexer=PygmentsLexer(PostgresLexer),
@@ -236,13 +149,13 @@ class Prompt:
         """
         mark = {"T": "*", "E": "!"}.get(status, "")
         prompt = f"{show(self._target)}={mark}> "
-        if self._dumb:
-            return await self._read_plainly(prompt)
+        if self._editor is None:
+            return await PlainReader(self.keys, self._write).read(prompt, "... ")
         try:
             # Without an application session of one's own, the last prompt that was drawn
             # anywhere in the gateway would get everybody's keys.
             with create_app_session(input=self.keys, output=self._output):
-                return await self._session.prompt_async(
+                return await self._editor.prompt_async(
                     prompt, set_exception_handler=False, handle_sigint=False
                 )
         except KeyboardInterrupt:
@@ -252,20 +165,15 @@ class Prompt:
 
     def resized(self) -> None:
         """The client's window has another size."""
-        app = self._session.app
-        if app.is_running:
-            app._on_resize()
-
-    async def _read_plainly(self, prompt: str) -> str | None:
-        """For terminals that cannot move their cursor: echo, backspace, Enter."""
-        return await PlainReader(self.keys, self._write).read(prompt, "... ")
+        if self._editor is not None and self._editor.app.is_running:
+            self._editor.app._on_resize()
 
     def _continuation(self, width: int, number: int, wrapped: int) -> AnyFormattedText:
         return " " * max(0, width - 3) + "-> "
 
 
 class PlainReader:
-    """Reads a statement without moving the cursor but back by one."""
+    """Reads a statement without moving the cursor."""
 
     def __init__(self, keys: ChannelInput, write: Callable[[str], None]) -> None:
         self._keys = keys
@@ -278,7 +186,7 @@ class PlainReader:
         self._write(prompt)
         with self._keys.attach(arrived.set):
             while True:
-                for key in self._keys.read_keys():
+                while (key := self._keys.next_key()) is not None:
                     name = str(getattr(key.key, "value", key.key))
                     if name == "c-c":
                         self._write("^C\r\n")
@@ -293,8 +201,9 @@ class PlainReader:
                             return text.rstrip("\n")
                         self._write(more)
                     elif name in ("c-h", "backspace") and line:
+                        # The cursor cannot go back here: the line begins anew below.
                         line = line[:-1]
-                        self._write("\b \b")
+                        self._write(f"\r\n{more if text else prompt}{line}")
                     elif name == "<bracketed-paste>" or len(name) == 1:
                         typed = key.data if len(name) > 1 else name
                         line += typed

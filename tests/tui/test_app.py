@@ -191,6 +191,10 @@ async def test_a_lost_connection_is_seen_and_stops_votes() -> None:
     async with driving(three()) as seen:
         seen.tickets.lost = True
         seen.clock.pass_(14)
+        # No answer and no error yet: no longer called live.
+        seen.queue.paint()
+        await seen.pilot.pause()
+        assert "3 pending · 14s old" in seen.text
         await seen.poll()
         text = seen.text
         assert "CONNECTION LOST. What you see is 14s old." in text
