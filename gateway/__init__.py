@@ -6,7 +6,7 @@ leaves as ``Masked`` or not at all::
      ssh client
         │  bytes
      edge/ssh, edge/door ── a certificate that this gateway issued; session channels only
-        │  Channel
+        │  edge/channel
      edge/sessions ──────── one channel, one session, one recording
         │  Line
      edge/runner ────────── the one loop: feeds core/session events, performs its effects

@@ -233,6 +233,7 @@ TABLE: dict[tuple[State, type[Event]], Transition] = {
     (State.JUDGING, Judged): Transition((State.PREPARING, State.ASKING, *_REFUSED), _by_verdict),
     (State.JUDGING, Unjudgeable): Transition(_REFUSED, _unjudgeable),
     (State.ASKING, GrantFound): Transition((State.PREPARING,), _granted),
+    (State.ASKING, TicketLost): Transition(_REFUSED, _ticket_lost),
     (State.ASKING, TicketOpen): Transition((State.WAITING, *_REFUSED), _held),
     (State.WAITING, GrantFound): Transition((State.PREPARING,), _granted),
     (State.WAITING, TicketLost): Transition(_REFUSED, _ticket_lost),

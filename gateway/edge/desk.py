@@ -17,9 +17,9 @@ from gateway.core.approval import Ticket, Vote, expire, missing, owns
 from gateway.core.display import show
 from gateway.core.identity import Identity
 from gateway.core.mask import mask_text, masked_message
+from gateway.edge.channel import Channel
 from gateway.edge.door import Admission
 from gateway.edge.ledger import Ledger
-from gateway.edge.ssh import Channel
 from gateway.edge.ticketing import TicketLeaves
 from gateway.errors import BadCommand, Denied, ExitCode
 

@@ -20,6 +20,7 @@ import structlog
 from gateway.config import GatewayConfig
 from gateway.core.policy import Policies
 from gateway.edge import exchange, keys, ssh
+from gateway.edge.channel import Channel
 from gateway.edge.child import choose, find_psql, harden_process
 from gateway.edge.desk import Desk
 from gateway.edge.door import Door
@@ -186,7 +187,7 @@ async def _listen(
     certificate = keys.sign_host(
         host_ca, host_key, server.host_certificate_names, serial, datetime.now(UTC)
     )
-    channels: set[ssh.Channel] = set()
+    channels: set[Channel] = set()
     host, _, port = server.ssh_listen.rpartition(":")
     try:
         acceptor = await ssh.listen(
@@ -224,7 +225,7 @@ async def _listen(
     return Gateway(ssh_port, https.port, sandbox, known_hosts, ledger, asyncio.Event())
 
 
-async def _drain(acceptor: asyncssh.SSHAcceptor, channels: set[ssh.Channel]) -> None:
+async def _drain(acceptor: asyncssh.SSHAcceptor, channels: set[Channel]) -> None:
     """No new sessions; the running ones get a moment to close their records."""
     acceptor.close()
     open_now = list(channels)

@@ -161,6 +161,9 @@ class ChannelInput(Input):
         """
         context = contextvars.copy_context()
         before, self._callback = self._callback, lambda: context.run(input_ready_callback)
+        if self._keys or self._closed:
+            # They came while nobody waited, and no other may follow.
+            asyncio.get_running_loop().call_soon(self._wake)
         try:
             yield
         finally:

@@ -35,6 +35,9 @@ from gateway.sql.completeness import is_complete
 MAX_LINE_CHARS = 1 << 18
 """A statement longer than this is cut off at the editor; the gate's own limit is smaller."""
 
+GOODBYES = frozenset({"\\q", "exit", "quit", "exit;", "quit;"})
+"""What ends a session when it is all that was typed, as in psql."""
+
 _WORD = re.compile(r"[A-Za-z0-9_.\"]+")
 _KEYWORDS = (
     "SELECT FROM WHERE GROUP BY ORDER LIMIT OFFSET JOIN LEFT INNER USING HAVING DISTINCT UNION "
@@ -138,6 +141,11 @@ class Prompt:
                 output=self._output,
             )
 
+    def sign(self, status: str) -> str:
+        """The prompt itself; ``status`` as for ``read``."""
+        mark = {"T": "*", "E": "!"}.get(status, "")
+        return f"{show(self._target)}={mark}> "
+
     async def read(self, status: str) -> str | None:
         """Read one statement.
 
@@ -147,8 +155,7 @@ class Prompt:
         Returns:
             The text; empty after Ctrl-C; None at Ctrl-D or when the client is gone.
         """
-        mark = {"T": "*", "E": "!"}.get(status, "")
-        prompt = f"{show(self._target)}={mark}> "
+        prompt = self.sign(status)
         if self._editor is None:
             return await PlainReader(self.keys, self._write).read(prompt, "... ")
         try:
@@ -197,7 +204,7 @@ class PlainReader:
                     if name in ("c-m", "c-j"):
                         self._write("\r\n")
                         text, line = f"{text}{line}\n", ""
-                        if is_complete(text.encode()):
+                        if _is_whole(text):
                             return text.rstrip("\n")
                         self._write(more)
                     elif name in ("c-h", "backspace") and line:
@@ -214,6 +221,10 @@ class PlainReader:
                 await arrived.wait()
 
 
+def _is_whole(text: str) -> bool:
+    return text.strip() in GOODBYES or is_complete(text.encode("utf-8", "replace"))
+
+
 def _bindings() -> KeyBindings:
     """Enter sends what is complete; Ctrl-D on an empty line ends."""
     bindings = KeyBindings()
@@ -221,7 +232,7 @@ def _bindings() -> KeyBindings:
     @bindings.add("enter")
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
-        if is_complete(buffer.text.encode("utf-8", "replace")):
+        if _is_whole(buffer.text):
             buffer.validate_and_handle()
         elif len(buffer.text) < MAX_LINE_CHARS:
             buffer.newline(copy_margin=False)

@@ -23,7 +23,7 @@ from gateway.edge.child import Child, WindowSize
 from gateway.edge.execution import Executions
 from gateway.edge.internal import internal_fault
 from gateway.edge.lane import Lane, catalog_changed
-from gateway.edge.prompt import Prompt
+from gateway.edge.prompt import GOODBYES, Prompt
 from gateway.edge.recording import Recording
 from gateway.edge.runner import Runner, Sink
 from gateway.edge.view import View, bounded
@@ -308,11 +308,13 @@ class PromptSession:
 
     async def _read_lines(self) -> None:
         while not self._runner.closed:
+            status = self._execution.status
+            self._view.begin_line(self._prompt.sign(status))
             self._reading = True
-            text = await self._prompt.read(self._execution.status)
+            text = await self._prompt.read(status)
             self._reading = False
             await self._view.settle()
-            if text is None or text.strip() in _GOODBYES:
+            if text is None or text.strip() in GOODBYES:
                 self._runner.post(Left())
                 return
             if text.strip():
@@ -324,6 +326,3 @@ def _told(error: BaseException | None) -> TollhouseError:
     if isinstance(error, TollhouseError):
         return error
     return internal_fault(error or RuntimeError(), "the prompt")
-
-
-_GOODBYES = frozenset({"\\q", "exit", "quit", "exit;", "quit;"})

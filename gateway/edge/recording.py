@@ -23,6 +23,7 @@ from gateway.core.display import show
 from gateway.core.events import Judgement, Line, Summary
 from gateway.core.mask import Masked, mask_text
 from gateway.core.policy import verdict_json
+from gateway.core.screen.terminal import MaskedTerminal
 from gateway.core.verdict import Verdict
 from gateway.edge.door import Admission
 from gateway.edge.ledger import Ledger
@@ -191,22 +192,6 @@ class Recording:
             return
         await self._keep(data.data.decode().replace("\r\n", "\n").replace("\n", "\r\n"))
 
-    async def drawn(self, data: Masked) -> None:
-        """Keep what a terminal is about to show, as it is.
-
-        Raises:
-            RecorderFault: the record cannot be kept; the data must not be sent.
-        """
-        await self._keep(data.data.decode())
-
-    async def resized(self, cols: int, rows: int) -> None:
-        """Keep that the client's window has another size.
-
-        Raises:
-            RecorderFault: the record cannot be kept.
-        """
-        await self._write(("r", f"{cols}x{rows}"))
-
     async def _keep(self, text: str) -> None:
         await self._write(("o", text))
         self._unsynced_bytes += len(text)
@@ -324,10 +309,63 @@ class Recording:
 
 
 class ScreenRecording(Recording):
-    """The record of a terminal: the view keeps what is shown, cell for cell."""
+    """The record of a terminal: what is drawn on it, on a masked screen of the record's own.
+
+    What the client types is the client's own to see; the record shows each line once,
+    as it was decided, with its literals masked.
+
+    Attributes:
+        prompt: stands before the line that is typed next.
+    """
+
+    prompt = ""
+    _screen: MaskedTerminal | None = None
+
+    def begin(self, cols: int, rows: int) -> None:
+        """The client's window has this size; before anything is drawn."""
+        self._screen = MaskedTerminal(cols, rows)
 
     async def output(self, data: Masked) -> None:
         """Nothing: the notice is drawn on the screen, and kept there (``drawn``)."""
+
+    async def drawn(self, data: bytes) -> None:
+        """Keep, masked, what is about to be drawn.
+
+        Raises:
+            RecorderFault: the record cannot be kept; the data must not be sent.
+        """
+        assert self._screen is not None
+        await self._keep_masked(self._screen.feed(data))
+
+    async def resized(self, cols: int, rows: int) -> None:
+        """Keep that the client's window has another size.
+
+        Raises:
+            RecorderFault: the record cannot be kept.
+        """
+        assert self._screen is not None
+        await self._write(("r", f"{cols}x{rows}"))
+        await self._keep_masked(self._screen.resize(cols, rows))
+
+    async def drawn_all(self) -> None:
+        """Keep what was held back; nothing more will be drawn.
+
+        Raises:
+            RecorderFault: the record cannot be kept.
+        """
+        assert self._screen is not None
+        await self._keep_masked(self._screen.finish())
+
+    async def _typed(
+        self, shown: str, note: Mapping[str, str], ticket: str | None
+    ) -> Mapping[str, object]:
+        line = mask_text(shown).replace("\r\n", "\n").replace("\n", "\r\n")
+        await self.drawn(f"{self.prompt}{line}\r\n".encode())
+        return await super()._typed(shown, note, ticket)
+
+    async def _keep_masked(self, data: Masked) -> None:
+        if data:
+            await self._keep(data.data.decode())
 
 
 def _shown(text: bytes) -> str:

@@ -219,7 +219,11 @@ class Runner:
         self.post(Judged(judgement))
 
     async def _seek(self, judgement: Judgement) -> None:
-        found = await self._clerk.seek(judgement)
+        try:
+            found = await self._clerk.seek(judgement)
+        except Denied as error:
+            self.post(TicketLost(error))
+            return
         self.post(GrantFound(found) if isinstance(found, Grant) else TicketOpen(found))
 
     async def _await_ticket(self, judgement: Judgement, ticket: Ticket) -> None:

@@ -11,13 +11,15 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.config import GatewayConfig, Target
 from gateway.connectors.psql.argv import parse_exec
 from gateway.core import notice
 from gateway.core.events import ClientGone, Event, Line, LineArrived, Unjudgeable
 from gateway.core.session import Session
+from gateway.edge.channel import Channel
+from gateway.edge.child import WindowSize
 from gateway.edge.clerk import Clerk
 from gateway.edge.desk import Desk
 from gateway.edge.door import Door
@@ -31,11 +33,14 @@ from gateway.edge.prompting import PromptExecution, PromptSession, ScreenOutlet
 from gateway.edge.queue import Queue
 from gateway.edge.recording import Recording, ScreenRecording
 from gateway.edge.runner import Runner
-from gateway.edge.ssh import Channel
 from gateway.edge.view import View, bounded
 from gateway.errors import BadCommand, TollhouseError
 
 MAX_REASON_CHARS = 500
+
+R = TypeVar("R", bound=Recording)
+
+_NO_WINDOW = WindowSize(80, 24)  # of the cast of a command (docs/formats.md, "Cast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +154,9 @@ class Sessions:
                 rule="queue.terminal",
             )
         with self._places.taken(channel.admission.identity.id):
-            recording = await self._open(channel, {"form": "queue"})
-            view = View(channel, recording, bounded(*channel.window))
+            size = bounded(*channel.window)
+            recording = await self._open(ScreenRecording, channel, {"form": "queue"}, size)
+            view = View(channel, recording, size)
             queue = Queue(self._desk, self._door, channel.admission, view, channel.terminal)
             channel.take_keys(queue.typed, lambda: queue.resized(bounded(*channel.window)))
             reason = "left"
@@ -171,10 +177,9 @@ class Sessions:
             "writer": target.writer.user if target.writer else None,
         }
 
-    async def _open(self, channel: Channel, facts: Mapping[str, object]) -> Recording:
-        size = bounded(*channel.window)
-        at_prompt = facts["form"] in ("prompt", "queue")
-        kind = ScreenRecording if at_prompt else Recording
+    async def _open(
+        self, kind: type[R], channel: Channel, facts: Mapping[str, object], size: WindowSize
+    ) -> R:
         return await kind.open(
             session=f"s-{self._ledger.now():%Y%m%d}-{secrets.token_hex(8)}",
             ledger=self._ledger,
@@ -182,8 +187,8 @@ class Sessions:
             admission=channel.admission,
             facts=facts,
             digest_key=self._digest_key,
-            cols=size.cols if at_prompt else 80,
-            rows=size.rows if at_prompt else 24,
+            cols=size.cols,
+            rows=size.rows,
         )
 
     def _clerk(
@@ -205,7 +210,7 @@ class Sessions:
 
     async def _run(self, channel: Channel, target: Target, options: Options) -> None:
         form = "single" if channel.command is not None else "script"
-        recording = await self._open(channel, self._facts(target, form))
+        recording = await self._open(Recording, channel, self._facts(target, form), _NO_WINDOW)
         runner = Runner(
             Session(waits=options.waits),
             clerk=self._clerk(channel, options, recording.session),
@@ -223,8 +228,10 @@ class Sessions:
 
     async def _prompt(self, channel: Channel, target: Target, options: Options) -> None:
         names = await self._judges.readable(target.name, channel.admission.identity)
-        recording = await self._open(channel, self._facts(target, "prompt"))
-        view = View(channel, recording, bounded(*channel.window))
+        size = bounded(*channel.window)
+        facts = self._facts(target, "prompt")
+        recording = await self._open(ScreenRecording, channel, facts, size)
+        view = View(channel, recording, size)
         execution = PromptExecution(self._executions, target, recording, view)
         runner = Runner(
             Session(waits=options.waits, one_line=False),

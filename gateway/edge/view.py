@@ -1,7 +1,8 @@
-"""What a client's terminal shows: one masked screen, recorded first and then sent.
+"""What a client's terminal shows: one masked screen; what is drawn is recorded first.
 
 The editor, psql and the gateway's own notices all draw through it, in order. The
-screen is the last net: what leaves are cells that were masked where they stand.
+screen is the last net: what leaves are cells that were masked where they stand. The
+echo of what the client types goes to the client only: the record shows the line.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Protocol
 from gateway.core.mask import Masked
 from gateway.core.screen.terminal import MaskedTerminal
 from gateway.edge.child import WindowSize
-from gateway.edge.recording import Recording
+from gateway.edge.recording import ScreenRecording
 
 MAX_COLS, MAX_ROWS = 500, 200
 """A window that claims more is treated as this; a screen costs memory by the cell."""
@@ -38,15 +39,16 @@ class View:
 
     Args:
         wire: to the client.
-        recording: gets everything first.
+        recording: gets what is drawn first.
         size: of the window.
     """
 
-    def __init__(self, wire: Wire, recording: Recording, size: WindowSize) -> None:
+    def __init__(self, wire: Wire, recording: ScreenRecording, size: WindowSize) -> None:
         self.size = size
         self._wire = wire
         self._recording = recording
         self._screen = MaskedTerminal(size.cols, size.rows)
+        recording.begin(size.cols, size.rows)
         self._lock = asyncio.Lock()
         self._typed: list[str] = []
         self._painting: asyncio.Task[None] | None = None
@@ -63,6 +65,10 @@ class View:
         if self._painting is None or self._painting.done():
             self._painting = asyncio.get_running_loop().create_task(self._paint_typed())
 
+    def begin_line(self, prompt: str) -> None:
+        """The client types a line next; the record shows it after this prompt."""
+        self._recording.prompt = prompt
+
     async def draw(self, data: bytes) -> None:
         """Draw output; returns once the client took it.
 
@@ -71,6 +77,7 @@ class View:
         """
         await self.settle()
         async with self._lock:
+            await self._recording.drawn(data)
             await self._leave(self._screen.feed(data))
 
     async def settle(self) -> None:
@@ -95,6 +102,7 @@ class View:
         """Draw what was held back; the session ends."""
         await self.settle()
         async with self._lock:
+            await self._recording.drawn_all()
             await self._leave(self._screen.finish())
 
     async def _paint_typed(self) -> None:
@@ -108,5 +116,4 @@ class View:
 
     async def _leave(self, data: Masked) -> None:
         if data:
-            await self._recording.drawn(data)
             await self._wire.send_screen(data)

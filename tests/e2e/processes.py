@@ -88,9 +88,13 @@ def until(what: str, condition: Callable[[], bool], timeout_s: float = WAIT_S) -
 def begin(
     scene: Scene, destination: str, *command: str, options: Sequence[str] = ()
 ) -> subprocess.Popen[bytes]:
-    """Start stock ssh and leave it running; the identity has logged in before."""
+    """Start stock ssh and leave it running; the identity has logged in before.
+
+    Where the test run itself was started in the background, SIGINT is ignored and
+    would be ignored by ssh too: coreutils' env puts it back.
+    """
     return subprocess.Popen(
-        scene.ssh_command(destination, *command, options=options),
+        ["env", "--default-signal=INT", *scene.ssh_command(destination, *command, options=options)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

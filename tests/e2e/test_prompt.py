@@ -9,12 +9,15 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from gateway.core.mask import mask_text
+from gateway.sql.shown import shown
 from tests.e2e.attacks import KNOWN
 from tests.e2e.planted import QUERIES, traces_in
 from tests.e2e.processes import psqls, until
@@ -23,6 +26,7 @@ from tests.e2e.scene import CANARIES, DATABASE, Scene
 from tests.e2e.terminal import HAS_TMUX, Terminal, terminal
 from tests.servers import MAJORS, Server
 
+_BACKENDS = r"SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'th\_%'"
 ANY = f"db{MAJORS[0]}@etl"
 _ENTRY = re.compile(rb"LOG:  (?:statement|execute [^:]*): ((?:.*\n)(?:\t.*\n)*)")
 _VICTIM = """
@@ -46,9 +50,8 @@ def _events(cast: Path) -> list[tuple[str, str]]:
 @pytest.mark.skipif(not HAS_TMUX, reason="NOT CHECKED: tmux is not installed")
 @pytest.mark.parametrize(("cols", "rows"), SIZES)
 def test_a_walk_in_tmux(gate: Scene, cols: int, rows: int) -> None:
-    shown = walk(gate, cols, rows)
-    assert "  [" not in re.sub(r"^ .*$", "", shown, flags=re.MULTILINE)
-    assert not re.search(r"[^\x20-\x7e\n…]", shown), "a stray character"
+    seen = walk(gate, cols, rows)
+    assert not re.search(r"[^\x20-\x7e\n…×]", seen), "a stray character"
 
 
 def test_keys_go_to_their_own_session(gate: Scene) -> None:
@@ -107,8 +110,9 @@ def test_the_editor_has_no_doors(gate: Scene) -> None:
             here.type("touch /tmp/tollhouse-victim")
             here.wait_for("tollhouse-victim")
             here.type("\x03")
-        here.run("select 42 as answer;")
-        assert "42" in here.text()
+        here.wait_for_prompt()
+        here.type("select 40 + 2 as answer;\r")
+        here.wait_for("42\n(1 row)")
         assert not Path("/tmp/tollhouse-victim").exists()
         stopped = Path(f"/proc/{here.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
         assert not stopped
@@ -181,26 +185,30 @@ def test_nothing_undecided_runs(gate: Scene, major: int) -> None:
     lines = [attack.raw.decode("utf-8", "replace") for attack in KNOWN]
     with terminal(gate, f"db{major}@etl", cols=200, rows=50) as here:
         here.wait_for_prompt()
-        for line in (*lines, *CONTROLS):
+        for number, line in enumerate((*lines, *CONTROLS)):
             here.type(line.replace("\n", "\r") + "\r")
-            here.run("\x03\x03select 'th-still-here';")
+            for _ in range(2):  # the first may stop a statement, the second clears the line
+                here.read(0.1)
+                here.type("\x03")
+            here.wait_for_prompt()
+            here.type(f"select 'th-still-here', {number + 7000};\r")
+            here.wait_for(f" {number + 7000}\n(1 row)")
+            here.wait_for_prompt()
     heard = log.heard()
     assert server.sql("SELECT count(*), min(label) FROM victim", database=DATABASE) == "2|one"
     server.sql("DROP TABLE victim", database=DATABASE)
     events = _events(_newest(gate))
-    allowed = {
+    allowed = Counter(
         typed.replace("\r\n", "\n").strip()
-        for (code, typed), (_, note) in zip(events, events[1:], strict=False)
+        for (code, typed), (_, note) in pairwise(events)
         if code == "i" and json.loads(note)["verdict"] == "allow"
-    }
+    )
     ran = [entry for entry in heard if "victim" in entry or "th-still" in entry]
-    assert ran.count("select 'th-still-here';") == len(lines) + len(CONTROLS)
+    assert sum("th-still-here" in entry for entry in ran) == len(lines) + len(CONTROLS)
     assert not [entry for entry in ran if re.match("(?i)(drop|delete|truncate)", entry)]
-    assert len(allowed) > 1
-    # The record shows control characters as \u{…}; everything else must be there as it ran.
-    assert {entry for entry in ran if entry.isprintable() or "\n" in entry} - allowed <= {
-        entry for entry in ran if re.search(r"[\x00-\x09\x0b-\x1f]", entry)
-    }
+    # Each ran as often as the record says that it was allowed, literals masked as there.
+    masked = Counter(mask_text(shown(entry.encode(), touches_phi=True)) for entry in ran)
+    assert masked <= allowed
 
 
 PLANTED = (
@@ -235,11 +243,11 @@ def test_what_was_planted_stays_hidden(gate: Scene, width: int) -> None:
         check=True,
         env={**os.environ, "LANG": "C.UTF-8"},
     ).stdout
-    shown = here.history()
-    assert "[SSN]" in shown
+    seen = here.history()
+    assert "[SSN]" in seen
     assert b"[SSN]" in played
-    flat = shown.replace("\n", "").encode()
-    for data in (here.received, cast.read_bytes(), played, shown.encode(), flat):
+    flat = seen.replace("\n", "").encode()
+    for data in (here.received, cast.read_bytes(), played, seen.encode(), flat):
         assert traces_in(data) == {}
 
 
@@ -278,38 +286,35 @@ class Baseline:
         self._gate = gate
         self._before = self._held()
 
-    def _held(self) -> tuple[int, int, int, int]:
+    def _held(self) -> Counter[str]:
+        """Counts of descriptors by kind, sockets' folders, upstream backends and psqls."""
         assert self._gate.process is not None
-        descriptors = len(list(Path(f"/proc/{self._gate.process.pid}/fd").iterdir()))
-        folders = sum(1 for place in Path("/tmp").glob("th-*") for _ in place.iterdir())
-        backends = sum(
-            int(each.sql("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'th\\_%'"))
-            for each in self._gate.servers.values()
-        )
-        return descriptors, folders, backends, len(psqls(self._gate))
+        held: Counter[str] = Counter(psql=len(psqls(self._gate)))
+        for descriptor in Path(f"/proc/{self._gate.process.pid}/fd").iterdir():
+            with suppress(OSError):
+                name = str(descriptor.readlink()).partition(":")[0]
+                if "store.sqlite3" not in name:
+                    # The store's pool grows up to a bound and SQLite closes late.
+                    held["fd " + name] += 1
+        held["folder"] = sum(1 for place in Path("/tmp").glob("th-*") for _ in place.iterdir())
+        for each in self._gate.servers.values():
+            held["backend"] += int(each.sql(_BACKENDS))
+        return held
 
     def returns(self) -> None:
-        """Wait until all is as it was: descriptors, sockets' folders, backends, psqls."""
-        before = self._before
-
-        def is_back() -> bool:
-            now = self._held()
-            return all(here <= there for here, there in zip(now, before, strict=True))
-
+        """Wait until nothing is held that was not held before."""
         try:
-            until("everything given back", is_back, 20)
+            until("everything given back", lambda: not self._held() - self._before, 20)
         except AssertionError:
-            raise AssertionError(f"held before {before}, now {self._held()}") from None
+            raise AssertionError(f"still held: {self._held() - self._before}") from None
 
 
 @pytest.fixture
-def baseline(gate: Scene) -> Iterator[Baseline]:
-    """Everything that a session of each identity opens once and keeps is open already."""
-    for major in MAJORS:
-        for identity in ("etl", "etl2", "agent"):
-            gate.ssh(f"db{major}@{identity}", "select 1")
-    time.sleep(0.5)
-    yield Baseline(gate)
+def baseline(gate: Scene) -> Baseline:
+    """What is opened once and kept (workers, catalogs) is open already."""
+    _together(gate, 9)
+    time.sleep(1)
+    return Baseline(gate)
 
 
 def _destinations(count: int) -> list[str]:
@@ -319,9 +324,15 @@ def _destinations(count: int) -> list[str]:
 
 def _together(gate: Scene, count: int) -> None:
     with ExitStack() as stack:
-        here = [stack.enter_context(terminal(gate, each)) for each in _destinations(count)]
-        for each in here:
-            each.wait_for_prompt(timeout_s=60)
+        here: list[Terminal] = []
+        places = _destinations(count)
+        while places:
+            # The lobby lets in 64 at a time of one address.
+            wave = [stack.enter_context(terminal(gate, each)) for each in places[:30]]
+            for each in wave:
+                each.wait_for_prompt(timeout_s=60)
+            here += wave
+            del places[:30]
         for number, each in enumerate(here):
             each.type(f"select {number} + 5000 as mine;\r")
         for number, each in enumerate(here):
@@ -374,7 +385,7 @@ def test_sessions_leave_nothing_behind(gate: Scene, baseline: Baseline) -> None:
 
 @pytest.mark.long
 def test_a_hundred_sessions_leave_nothing_behind(gate: Scene, baseline: Baseline) -> None:
-    _together(gate, 90)
+    _together(gate, 100)
     baseline.returns()
     _abort(gate, 100, seed=1)
     baseline.returns()

@@ -15,10 +15,10 @@ from gateway.config import GatewayConfig
 from gateway.core.approval import Ticket
 from gateway.core.identity import Identity
 from gateway.core.mask import Masked
+from gateway.edge.channel import Channel
 from gateway.edge.desk import USAGE, Desk
 from gateway.edge.door import Admission
 from gateway.edge.ledger import Ledger
-from gateway.edge.ssh import Channel
 from gateway.edge.ticketing import TicketLeaves
 from gateway.errors import BadCommand, Denied
 from gateway.store.reading import leaves

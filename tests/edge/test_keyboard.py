@@ -86,7 +86,7 @@ async def test_many_keys_come_in_parts() -> None:
     with keys.attach(lambda: counts.append(len(keys.read_keys()))):
         keys.feed(b"x" * (3 * KEYS_AT_ONCE + 1))
         assert counts == [KEYS_AT_ONCE]
-        while len(counts) < 4:
+        for _ in range(6):
             await asyncio.sleep(0)
     assert counts == [KEYS_AT_ONCE] * 3 + [1]
 
@@ -127,7 +127,7 @@ def test_a_sequence_without_end_costs_nothing() -> None:
     keys = ChannelInput()
     tracemalloc.start()
     for begin in (b"\x1b[", b"\x1b[<", b"\x1b[M"):
-        keys.feed(begin + b"1;" * 10_000)
+        keys.feed(begin + b"1;" * 2_000)
         assert keys.flush_keys() is not None
     while keys.next_key():
         pass

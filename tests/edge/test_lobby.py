@@ -8,6 +8,7 @@ import asyncssh
 import pytest
 
 from gateway.edge import ssh
+from gateway.edge.channel import Channel
 from gateway.edge.door import Door
 from gateway.edge.lobby import EACH, Lobby
 from gateway.store import CertificateRecord
@@ -28,7 +29,7 @@ class _NoCertificates:
         return None
 
 
-async def _nothing(channel: ssh.Channel) -> None:
+async def _nothing(channel: Channel) -> None:
     """Nobody gets as far as a channel."""
 
 

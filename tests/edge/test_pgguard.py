@@ -62,15 +62,15 @@ INSERT INTO late VALUES (1, '123-45-6789');
 
 @pytest.fixture(scope="module")
 def clinic(pg_server: Server) -> Iterator[tuple[Server, Catalog]]:
-    """A server with a ``clinic`` database and what the gate knows of it."""
-    pg_server.create_database("clinic", SCHEMA)
+    """A server with a ``guarded`` database and what the gate knows of it."""
+    pg_server.create_database("guarded", SCHEMA)
     yield pg_server, catalog_of(pg_server)
-    pg_server.sql("DROP DATABASE clinic WITH (FORCE)")
+    pg_server.sql("DROP DATABASE guarded WITH (FORCE)")
 
 
 def catalog_of(pg: Server) -> Catalog:
     def oid(name: str) -> int:
-        return int(pg.sql(f"SELECT '{name}'::regclass::oid", database="clinic"))
+        return int(pg.sql(f"SELECT '{name}'::regclass::oid", database="guarded"))
 
     shown = Column("id", "integer", 1, "no")
     ssn = Column("ssn", "text", 2, "yes", "ssn")
@@ -105,7 +105,7 @@ async def session(
     settings = GuardSettings(
         {}, catalog=catalog, fingerprint_sql=fingerprint_sql, quiet_marker=quiet_marker
     )
-    async with guarded_psql(pg, flags, database="clinic", settings=settings) as psql:
+    async with guarded_psql(pg, flags, database="guarded", settings=settings) as psql:
         yield psql
 
 
@@ -326,12 +326,12 @@ async def test_closing_a_session_cancels_what_runs(clinic: tuple[Server, Catalog
 async def test_a_changed_catalog_stops_the_unit(clinic: tuple[Server, Catalog]) -> None:
     pg, _ = clinic
     sql = "SELECT md5(string_agg(relname, ',' ORDER BY relname)) FROM pg_class WHERE oid > 16384"
-    before = pg.sql(sql, database="clinic")
+    before = pg.sql(sql, database="guarded")
     async with session(clinic, fingerprint_sql=sql) as psql:
         assert "6001" in await psql.run("SELECT 6001", rows(False), catalog=before)
-        pg.sql("CREATE TABLE newcomer (x text)", database="clinic")
+        pg.sql("CREATE TABLE newcomer (x text)", database="guarded")
         assert await psql.run("SELECT 6002", rows(False), catalog=before) == ""
-        pg.sql("DROP TABLE newcomer", database="clinic")
+        pg.sql("DROP TABLE newcomer", database="guarded")
         _, stderr = await psql.finish()
         assert "definitions changed since this was decided; nothing was sent" in stderr
         assert [type(e) for e in psql.events].count(CatalogChanged) == 1
@@ -342,23 +342,23 @@ async def test_a_limited_unit_is_rolled_back_above_its_rows(
     clinic: tuple[Server, Catalog],
 ) -> None:
     pg, _ = clinic
-    pg.sql("CREATE TABLE many AS SELECT generate_series(1, 100) AS n", database="clinic")
+    pg.sql("CREATE TABLE many AS SELECT generate_series(1, 100) AS n", database="guarded")
     try:
         async with session(clinic) as psql:
             assert await psql.run("DELETE FROM many", tag(), max_rows=99) == ""
-            assert pg.sql("SELECT count(*) FROM many", database="clinic") == "100"
+            assert pg.sql("SELECT count(*) FROM many", database="guarded") == "100"
             out = await psql.run("DELETE FROM many WHERE n <= 10", tag(), max_rows=10)
             assert out == "DELETE 10\n"
-            assert pg.sql("SELECT count(*) FROM many", database="clinic") == "90"
+            assert pg.sql("SELECT count(*) FROM many", database="guarded") == "90"
             out = await psql.run("DELETE FROM many RETURNING n", rows(None), max_rows=3)
             assert out.count("[PHI]") == 0
             await psql.run("DELETE FROM many WHERE 1/0 = 1", tag(), max_rows=3)
             out = await psql.run("SELECT 8001", rows(False), max_rows=1)
             assert "8001" in out
             _, stderr = await psql.finish()
-        assert pg.sql("SELECT count(*) FROM many", database="clinic") == "90"
+        assert pg.sql("SELECT count(*) FROM many", database="guarded") == "90"
     finally:
-        pg.sql("DROP TABLE many", database="clinic")
+        pg.sql("DROP TABLE many", database="guarded")
     assert "100 rows are more than the 99 that were granted; rolled back" in stderr
     assert [(e.rows, e.max_rows) for e in psql.events if isinstance(e, RowsExceeded)] == [
         (100, 99),
@@ -476,7 +476,7 @@ async def test_any_other_query_ends_the_session(clinic: tuple[Server, Catalog], 
     assert isinstance(reason, GuardBroken)
     assert code == 2
     assert "never runs" not in pg.log()
-    assert pg.sql("SELECT count(*) FROM patients", database="clinic") == "3"
+    assert pg.sql("SELECT count(*) FROM patients", database="guarded") == "3"
 
 
 async def test_a_ticket_runs_once(clinic: tuple[Server, Catalog]) -> None:
@@ -516,7 +516,7 @@ async def test_a_binary_answer_ends_the_session(clinic: tuple[Server, Catalog]) 
 
 async def test_the_session_is_pinned(clinic: tuple[Server, Catalog]) -> None:
     pg, catalog = clinic
-    upstream = upstream_of(pg, "clinic", read_only=True)
+    upstream = upstream_of(pg, "guarded", read_only=True)
     async with guarded_psql(
         pg, ["-At"], settings=GuardSettings({}, catalog=catalog), upstream=upstream
     ) as psql:

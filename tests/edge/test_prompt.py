@@ -15,7 +15,7 @@ from gateway.edge.keyboard import ChannelInput
 from gateway.edge.prompt import Names, PlainReader
 from gateway.edge.prompt import Prompt as Editor
 
-TABLES = {"patients": ("id", "ssn"), "claims": ("id", "patient_id")}
+TABLES: dict[str, tuple[str, ...]] = {"patients": ("id", "ssn"), "claims": ("id", "patient_id")}
 
 
 class Desk:
@@ -105,7 +105,7 @@ def test_completion(text: str, wanted: list[str]) -> None:
 def test_a_hostile_name_is_shown_safely() -> None:
     names = Names({"pat\x1b[2J\u202e": ()})
     (found,) = names.get_completions(Document("pat"), CompleteEvent())
-    shown = "".join(part for _, part in found.display)
+    shown = found.display_text
     assert "\x1b" not in shown
     assert "\u202e" not in shown
 
@@ -115,6 +115,7 @@ class Session:
 
     def __init__(self, term: str = "xterm") -> None:
         self.drawn = ""
+        self._drew = asyncio.Event()
         self.size = WindowSize(80, 24)
         self.editor = Editor(
             "claims-db", term=term, size=lambda: self.size, write=self._write, names=TABLES
@@ -122,18 +123,20 @@ class Session:
 
     def _write(self, text: str) -> None:
         self.drawn += text
+        self._drew.set()
 
     async def until(self, shown: Callable[[str], bool]) -> None:
         async with asyncio.timeout(5):
             while not shown(self.drawn):
-                await asyncio.sleep(0.01)
+                self._drew.clear()
+                await self._drew.wait()
 
 
 @asynccontextmanager
 async def _reading(session: Session, status: str = "I") -> AsyncIterator[asyncio.Task[str | None]]:
-    before = len(session.drawn)
+    before, mark = len(session.drawn), {"T": "*", "E": "!"}.get(status, "=")
     task = asyncio.create_task(session.editor.read(status))
-    await session.until(lambda drawn: "> " in drawn[before:])
+    await session.until(lambda drawn: f"{mark}>" in drawn[before:])
     try:
         yield task
     finally:
@@ -153,7 +156,7 @@ async def test_two_editors_never_get_each_others_keys() -> None:
         assert await asyncio.wait_for(yours, 5) == "select 2;"
 
 
-@pytest.mark.parametrize(("status", "prompt"), [("I", "=> "), ("T", "=*> "), ("E", "=!> ")])
+@pytest.mark.parametrize(("status", "prompt"), [("I", "=>"), ("T", "=*>"), ("E", "=!>")])
 async def test_the_prompt_shows_the_transaction(status: str, prompt: str) -> None:
     session = Session()
     async with _reading(session, status):
@@ -161,13 +164,28 @@ async def test_the_prompt_shows_the_transaction(status: str, prompt: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("typed", "read"), [(b"\x03", ""), (b"\x04", None), (b"select 1\r\r;\r", "select 1\n\n;")]
+    ("typed", "read"),
+    [(b"\x03", ""), (b"\x04", None), (b"select 1\r\r;\r", "select 1\n\n;"), (b"exit\r", "exit")],
 )
 async def test_what_an_editor_returns(typed: bytes, read: str | None) -> None:
     session = Session()
     async with _reading(session) as task:
         session.editor.keys.feed(typed)
         assert await asyncio.wait_for(task, 5) == read
+
+
+async def test_keys_that_came_while_nobody_read_are_read_first() -> None:
+    session = Session()
+    session.editor.keys.feed(b"select 'ahead';\r\x04")
+    assert await asyncio.wait_for(session.editor.read("I"), 5) == "select 'ahead';"
+    assert await asyncio.wait_for(session.editor.read("I"), 5) is None
+
+
+async def test_a_client_that_left_ends_the_editor() -> None:
+    session = Session()
+    async with _reading(session) as task:
+        session.editor.keys.close()
+        assert await asyncio.wait_for(task, 5) is None
 
 
 async def test_history_is_of_this_session_only() -> None:

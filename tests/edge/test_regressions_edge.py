@@ -19,10 +19,10 @@ from gateway.core.identity import Identity
 from gateway.core.mask import Masked
 from gateway.core.plan import Parsed
 from gateway.core.policy import Policies
+from gateway.edge.channel import STDIN_HIGH_WATER_BYTES, Channel
 from gateway.edge.child import Child
 from gateway.edge.judging import Judges
 from gateway.edge.pumps import Pumps
-from gateway.edge.ssh import STDIN_HIGH_WATER_BYTES, Channel
 from gateway.edge.workers import Workers
 from gateway.errors import RecorderFault
 from gateway.policies import shipped
