@@ -83,12 +83,14 @@ _JOINT = rb"(?:[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?:[ \t\r\n\f\v]+|--[^\r\n]*+[\r\n]
 _ESCAPED = rb"'(?:[^'\\]|\\.|'')*+'"
 _PLAIN = rb"'(?:[^']|'')*+'"
 
+# The outer repeats are not possessive: Python 3.11.2 (Debian 12) would keep a joint
+# that no second literal follows.
 _TOKEN = re.compile(
     rb"(?P<space>[ \t\r\n\f\v]+)"
     rb"|(?P<line>--[^\r\n]*)"
     rb"|(?P<block>/\*)"
-    rb"|(?P<escaped>[eE]" + _ESCAPED + rb"(?:" + _JOINT + _ESCAPED + rb")*+)"
-    rb"|(?P<plain>(?:[uU]&|[bBxXnN])?" + _PLAIN + rb"(?:" + _JOINT + _PLAIN + rb")*+)"
+    rb"|(?P<escaped>[eE]" + _ESCAPED + rb"(?:" + _JOINT + _ESCAPED + rb")*)"
+    rb"|(?P<plain>(?:[uU]&|[bBxXnN])?" + _PLAIN + rb"(?:" + _JOINT + _PLAIN + rb")*)"
     rb"|(?P<open_string>(?:[uU]&|[bBxXnNeE])?')"
     rb'|(?P<quoted>(?:[uU]&)?"(?:[^"]|"")*+")'
     rb'|(?P<open_quoted>(?:[uU]&)?")'
